@@ -1,0 +1,1 @@
+"""What the network knows: parameters, instruments, stations, and how one quantity follows from others."""

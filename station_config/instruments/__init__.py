@@ -1,0 +1,47 @@
+"""The instruments we know: one TOML file each, read into an `Instrument`.
+
+Registers are wire addresses counted from 0 (a manual's "40001" is 0). A field's value in its parameter's unit is
+raw * scale + offset. The schema holds what documented instruments were seen to need; what a station's firmware can do
+of it today is checked where the board's configuration is made (`station_config.board`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from station_config.errors import ConfigurationError
+from station_config.instruments.model import Compensation, Field, Instrument, Read, SerialSettings, Start, Status
+from station_config.toml_config import load
+
+__all__ = [
+    "Compensation",
+    "Field",
+    "Instrument",
+    "Read",
+    "SerialSettings",
+    "Start",
+    "Status",
+    "load_instruments",
+    "read_instruments",
+]
+
+
+@cache
+def load_instruments() -> MappingProxyType[str, Instrument]:
+    """Return the shipped instruments by id, the name of their file. Raises ConfigurationError."""
+    return MappingProxyType(read_instruments(Path(__file__).parent))
+
+
+def read_instruments(folder: Path) -> dict[str, Instrument]:
+    """Return the instruments of a folder by id. Raises ConfigurationError with the faults of all its files."""
+    instruments, faults = {}, []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            instruments[path.stem] = load(path, Instrument)
+        except ConfigurationError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return instruments

@@ -1,0 +1,204 @@
+"""The network: gateways, stations and their sensors, from one network.toml.
+
+`load_network` finds everything wrong in the file at once: wrong keys, ids and addresses used twice, instruments we do
+not know, instruments on one bus that talk at different serial settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from station_config.derive import derivable
+from station_config.errors import ConfigurationError
+from station_config.instruments import Instrument, SerialSettings, load_instruments
+from station_config.parameters import load_parameters
+from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, dotted, load, repeated, rows
+
+_ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_ADMINISTRATIVE_CODE = re.compile(r"(^|-)(\d{2}|\d{5})(-|$)")  # of a province, of a commune
+
+
+def _check_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ValueError("an id is 1 to 32 of a-z, 0-9 and '-', beginning with a letter")
+    if _ADMINISTRATIVE_CODE.search(text):
+        raise ValueError("no administrative codes in an id: provinces and communes are merged, stations stay")
+    return text
+
+
+Id = Annotated[str, AfterValidator(_check_id)]
+Limits = Annotated[tuple[float, float], Field(strict=False)]
+Address = Annotated[int, Field(ge=1, le=247)]
+
+
+class Gateway(StrictModel):
+    """A gateway and the settings of the line its stations are on."""
+
+    id: Id
+    serial: SerialSettings = SerialSettings()
+
+
+class Sensor(StrictModel):
+    """One instrument on a station's bus. Its number, not its address, is what records carry."""
+
+    number: int = Field(ge=1, le=255)
+    instrument: str
+    address: Address
+    serial: SerialSettings | None = None  # as set at commissioning, when not the instrument's default
+    elevation_m: float | None = Field(default=None, ge=-50.0, le=50.0)  # of a pressure membrane, station datum
+    limits: dict[str, Limits] = Field(
+        default_factory=dict
+    )  # parameter -> (valid_min, valid_max), narrower than the vocabulary's
+
+    @field_validator("limits")
+    @classmethod
+    def _narrower(cls, limits: dict[str, Limits]) -> dict[str, Limits]:
+        for name, (low, high) in limits.items():
+            parameter = load_parameters().by_name.get(name)
+            if parameter is None or parameter.valid_min is None or parameter.valid_max is None:
+                raise ValueError(f"{name}: not a measured or derived parameter")
+            if not parameter.valid_min <= low < high <= parameter.valid_max:
+                raise ValueError(f"{name}: limits go up, within {parameter.valid_min:g} to {parameter.valid_max:g}")
+        return limits
+
+
+class Station(StrictModel):
+    """A station: where it is, which gateway reads it, and what hangs on its bus."""
+
+    id: Id
+    name_vi: str = Field(min_length=1)
+    name_en: str = Field(min_length=1)
+    latitude: float = Field(ge=-90.0, le=90.0)
+    longitude: float = Field(ge=-180.0, le=180.0)
+    river: str
+    river_km: float = Field(ge=0.0, le=500.0)  # from the mouth
+    gateway: Id
+    address: Address
+    hardware: Literal["esp32", "rp2040"] = "esp32"
+    sample_interval_s: int = Field(ge=1, le=3600)
+    record_interval_s: int = Field(ge=1, le=86400)
+    sensors: Several[Sensor]
+
+    @model_validator(mode="after")
+    def _intervals_fit(self) -> Station:
+        if self.record_interval_s % self.sample_interval_s:
+            raise ValueError("record_interval_s must be a multiple of sample_interval_s")
+        if 86400 % self.record_interval_s:
+            raise ValueError("record_interval_s must divide a day, so that records end on the same times every day")
+        return self
+
+    def sensor(self, number: int) -> Sensor:
+        """Return the sensor of this number. Raises KeyError."""
+        for sensor in self.sensors:
+            if sensor.number == number:
+                return sensor
+        raise KeyError(number)
+
+
+class Network(StrictModel):
+    """Everything network.toml says."""
+
+    name: str = Field(min_length=1)
+    timezone: str = "Asia/Ho_Chi_Minh"
+    gateways: Several[Gateway]
+    stations: Several[Station]
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, OSError, ValueError):  # unknown, a folder's name, not a relative path
+            raise ValueError("not a time zone of the tz database, such as Asia/Ho_Chi_Minh") from None
+        return timezone
+
+    def station(self, station_id: str) -> Station:
+        """Return the station of this id. Raises ConfigurationError that names the known ones."""
+        for station in self.stations:
+            if station.id == station_id:
+                return station
+        known = ", ".join(station.id for station in self.stations)
+        raise ConfigurationError(f"no station {station_id!r} in the network; it has {known or 'none'}")
+
+    def stations_of(self, gateway_id: str) -> tuple[Station, ...]:
+        """Return the stations a gateway reads."""
+        return tuple(station for station in self.stations if station.gateway == gateway_id)
+
+    def gateway(self, gateway_id: str) -> Gateway:
+        """Return the gateway of this id. Raises ConfigurationError that names the known ones."""
+        for gateway in self.gateways:
+            if gateway.id == gateway_id:
+                return gateway
+        known = ", ".join(gateway.id for gateway in self.gateways)
+        raise ConfigurationError(f"no gateway {gateway_id!r} in the network; it has {known or 'none'}")
+
+
+def load_network(path: Path, instruments: Mapping[str, Instrument] | None = None) -> Network:
+    """Return the network of a file, checked against the instruments (the shipped ones). Raises ConfigurationError."""
+    return load(path, Network, check=partial(_find_conflicts, instruments or load_instruments()))
+
+
+def _find_conflicts(instruments: Mapping[str, Instrument], data: Table) -> Iterator[Fault]:
+    """Yield what is wrong between rows. The data are unchecked: rows that are no tables are the model's to refuse."""
+    gateways, stations = list(rows(data, "gateways")), list(rows(data, "stations"))
+    yield from repeated((((*path, "id"), row.get("id")) for path, row in gateways), "this gateway id")
+    yield from repeated((((*path, "id"), row.get("id")) for path, row in stations), "this station id")
+    lines = (((*path, "address"), (row.get("gateway"), row.get("address"))) for path, row in stations)
+    yield from repeated(lines, "this address on the gateway's line")
+    known = {row.get("id") for _, row in gateways if isinstance(row.get("id"), str)}
+    for path, row in stations:
+        if isinstance(row.get("gateway"), str) and row["gateway"] not in known:
+            yield Fault((*path, "gateway"), "no gateway of this id in the file")
+        yield from _find_sensor_conflicts(instruments, path, row)
+
+
+def _find_sensor_conflicts(instruments: Mapping[str, Instrument], at: KeyPath, station: Table) -> Iterator[Fault]:
+    sensors = list(rows(station, "sensors", at))
+    yield from repeated((((*path, "number"), row.get("number")) for path, row in sensors), "this sensor number")
+    yield from repeated((((*path, "address"), row.get("address")) for path, row in sensors), "this address on the bus")
+    first: tuple[KeyPath, SerialSettings] | None = None
+    for path, row in sensors:
+        name = row.get("instrument")
+        instrument = instruments.get(name) if isinstance(name, str) else None
+        if instrument is None:
+            if isinstance(name, str):
+                yield Fault(
+                    (*path, "instrument"), f"not a known instrument; known are {', '.join(sorted(instruments))}"
+                )
+            continue
+        yield from _find_misfits(instrument, path, row, station.get("sample_interval_s"))
+        settings = _settings(row, instrument)
+        first = first or (path, settings)
+        if settings != first[1]:
+            text = f"talks at {settings}, {dotted(first[0])} on the same bus at {first[1]}; set one of them"
+            yield Fault((*path, "instrument"), text)
+
+
+def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, sample_interval_s: object) -> Iterator[Fault]:
+    """Yield what the sensor's row asks of its instrument in vain."""
+    if isinstance(sample_interval_s, int) and sample_interval_s * 1000 < instrument.timing.minimum_interval_ms:
+        least = instrument.timing.minimum_interval_ms / 1000
+        yield Fault((*path, "instrument"), f"may be asked every {least:g} s at most; lengthen sample_interval_s")
+    possible = {*instrument.parameters, *derivable(instrument.parameters)}
+    limits = sensor.get("limits")
+    for name in limits if isinstance(limits, dict) else ():
+        if name in load_parameters().by_name and name not in possible:
+            yield Fault((*path, "limits", name), "this instrument neither measures it nor lets it be derived")
+    if sensor.get("elevation_m") is not None and "water_pressure" not in instrument.parameters:
+        yield Fault((*path, "elevation_m"), "only an instrument that measures water_pressure has a membrane to place")
+
+
+def _settings(sensor: Table, instrument: Instrument) -> SerialSettings:
+    """Return the serial settings a sensor's row leads to; what is wrong in it is the model's to say."""
+    given: Any = sensor.get("serial")
+    if not isinstance(given, dict):
+        return instrument.serial
+    known = {key: value for key, value in given.items() if key in SerialSettings.model_fields}
+    return SerialSettings.model_construct(**known)
