@@ -1,0 +1,300 @@
+// What a board has and a unix process has not: a console with Ctrl-C, reset, a watchdog, a real-time clock, NOR flash.
+// Everything with a choice in it is frozen Python (../../frozen); here is only what Python cannot do.
+//
+// The supervisor (simulators/board.py) hands the board over in the environment:
+//   VB_FLASH_FD  descriptor of the flash's file        VB_UART<n>  terminal of UART n
+//   VB_CUT       die at the n-th flash operation       VB_UID      unique id, hex
+//   VB_EPOCH     1970 or 2000                          VB_RATE     how fast the clock runs
+//   VB_SUPERVISOR  its process id: the board dies with it
+// A reset is an execve of ourselves, which adds
+//   VB_CAUSE     soft, hard or wdt                     VB_RAW      1: back into the raw REPL, main.py not run
+//   VB_RTC       the clock: ns shown, at which monotonic ns
+#include "vboard.h"
+#include "py/runtime.h"
+#include "py/mphal.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+#include "shared/runtime/pyexec.h"
+#include "shared/runtime/pyexec.c"
+
+extern char **environ;
+
+static void power_off(void) { _exit(137); }
+
+static const char *env_or(const char *name, const char *otherwise) {
+    const char *value = getenv(name);
+    return value && *value ? value : otherwise;
+}
+
+static mp_obj_t vb_env(mp_obj_t name, mp_obj_t otherwise) {
+    const char *value = env_or(mp_obj_str_get_str(name), NULL);
+    return value ? mp_obj_new_str(value, strlen(value)) : otherwise;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(vb_env_obj, vb_env);
+
+// ---- Ctrl-C: the kernel's terminal turns 0x03 into SIGINT, but only while code is running
+static void on_sigint(int sig) { (void)sig; mp_sched_keyboard_interrupt(); }
+
+void __wrap_mp_hal_set_interrupt_char(int c) {
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_sigint;
+    sigaction(SIGINT, &sa, NULL);
+    struct termios t;
+    if (tcgetattr(0, &t) != 0) { return; }
+    t.c_iflag &= ~(BRKINT | ICRNL | INLCR | IGNCR | INPCK | ISTRIP | IXON);
+    if (c == 3) { t.c_oflag |= OPOST | ONLCR; } else { t.c_oflag &= ~OPOST; }
+    t.c_cflag = (t.c_cflag & ~(CSIZE | PARENB)) | CS8;
+    t.c_lflag = (c == 3) ? (ISIG | NOFLSH) : NOFLSH;
+    t.c_cc[VMIN] = 1;
+    t.c_cc[VTIME] = 0;
+    t.c_cc[VINTR] = 3;
+    t.c_cc[VQUIT] = _POSIX_VDISABLE;
+    t.c_cc[VSUSP] = _POSIX_VDISABLE;
+    tcsetattr(0, TCSANOW, &t);
+}
+static mp_obj_t vb_kbd_intr(mp_obj_t c) { __wrap_mp_hal_set_interrupt_char(mp_obj_get_int(c)); return mp_const_none; }
+static MP_DEFINE_CONST_FUN_OBJ_1(vb_kbd_intr_obj, vb_kbd_intr);
+
+// ---- the real-time clock: starts at 0 with power, runs at VB_RATE, goes on through resets
+static int64_t rtc_shown_ns, rtc_at_ns;
+static double rtc_rate;
+
+int64_t vboard_monotonic_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static int64_t rtc_ns(void) {
+    if (rtc_rate == 0) {
+        rtc_rate = atof(env_or("VB_RATE", "1"));
+        long long shown, at;
+        if (sscanf(env_or("VB_RTC", ""), "%lld,%lld", &shown, &at) == 2) {
+            rtc_shown_ns = shown;
+            rtc_at_ns = at;
+        } else {
+            rtc_at_ns = vboard_monotonic_ns();
+        }
+    }
+    return rtc_shown_ns + (int64_t)((long double)(vboard_monotonic_ns() - rtc_at_ns) * rtc_rate);
+}
+
+static mp_obj_t vb_rtc_s(void) { return mp_obj_new_int_from_ll(rtc_ns() / 1000000000LL); }
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_rtc_s_obj, vb_rtc_s);
+static mp_obj_t vb_rtc_ns(void) { return mp_obj_new_int_from_ll(rtc_ns()); }
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_rtc_ns_obj, vb_rtc_ns);
+
+// rtc_set(seconds since the port's epoch, microseconds)
+static mp_obj_t vb_rtc_set(mp_obj_t seconds, mp_obj_t microseconds) {
+    rtc_ns();
+    long long s = mp_obj_get_int_truncated(mp_binary_op(MP_BINARY_OP_RSHIFT, seconds, MP_OBJ_NEW_SMALL_INT(16)));
+    s = s * 65536 + mp_obj_get_int_truncated(mp_binary_op(MP_BINARY_OP_AND, seconds, MP_OBJ_NEW_SMALL_INT(0xffff)));
+    rtc_shown_ns = s * 1000000000LL + mp_obj_get_int(microseconds) * 1000LL;
+    rtc_at_ns = vboard_monotonic_ns();
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(vb_rtc_set_obj, vb_rtc_set);
+
+// littlefs asks this for the times of files: nanoseconds since 1970 whatever the port's epoch
+uint64_t __wrap_mp_hal_time_ns(void) {
+    uint64_t epoch_s = atoi(env_or("VB_EPOCH", "1970")) == 2000 ? 946684800ULL : 0;
+    return rtc_ns() + epoch_s * 1000000000ULL;
+}
+
+// ---- power-on
+// The console becomes the controlling terminal (Ctrl-C), and the supervisor's end is the end of the board's power.
+static mp_obj_t vb_attach(void) {
+    rtc_ns();  // the clock starts with the power, not with the first question
+    ioctl(0, TIOCSCTTY, 0);
+    const char *supervisor = getenv("VB_SUPERVISOR");
+    if (supervisor) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != atoi(supervisor)) { power_off(); }  // it died before we could ask
+    }
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_attach_obj, vb_attach);
+
+// ---- NOR flash on a file: erasing sets all bits, programming can only clear them
+static int flash_countdown = -1;  // operations until the power goes; 0: never; -1: not read yet
+
+static int flash_fd(void) { return atoi(env_or("VB_FLASH_FD", "-1")); }
+
+static bool power_goes_now(void) {
+    if (flash_countdown < 0) { flash_countdown = atoi(env_or("VB_CUT", "0")); }
+    return flash_countdown > 0 && --flash_countdown == 0;
+}
+
+static mp_obj_t vb_flash_size(void) {
+    struct stat s;
+    if (fstat(flash_fd(), &s) != 0) { mp_raise_OSError(errno); }
+    return mp_obj_new_int(s.st_size);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_flash_size_obj, vb_flash_size);
+
+static mp_obj_t vb_flash_read(mp_obj_t offset, mp_obj_t buf_in) {
+    mp_buffer_info_t buf;
+    mp_get_buffer_raise(buf_in, &buf, MP_BUFFER_WRITE);
+    return mp_obj_new_bool(pread(flash_fd(), buf.buf, buf.len, mp_obj_get_int(offset)) == (ssize_t)buf.len);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_read_obj, vb_flash_read);
+
+// True when the flash now holds what was asked for. As on a chip, a bit that is 0 stays 0 until it is erased.
+static mp_obj_t vb_flash_program(mp_obj_t offset_in, mp_obj_t buf_in) {
+    mp_buffer_info_t buf;
+    mp_get_buffer_raise(buf_in, &buf, MP_BUFFER_READ);
+    bool cut = power_goes_now(), faithful = true;
+    size_t todo = cut ? buf.len / 2 : buf.len;
+    off_t offset = mp_obj_get_int(offset_in);
+    const uint8_t *wanted = buf.buf;
+    uint8_t cell[256];
+    for (size_t done = 0; done < todo;) {
+        size_t n = todo - done < sizeof cell ? todo - done : sizeof cell;
+        if (pread(flash_fd(), cell, n, offset + done) != (ssize_t)n) { return mp_const_false; }
+        for (size_t i = 0; i < n; i++) {
+            cell[i] &= wanted[done + i];
+            faithful = faithful && cell[i] == wanted[done + i];
+        }
+        if (pwrite(flash_fd(), cell, n, offset + done) != (ssize_t)n) { return mp_const_false; }
+        done += n;
+    }
+    if (cut) { power_off(); }
+    return mp_obj_new_bool(faithful);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_program_obj, vb_flash_program);
+
+static mp_obj_t vb_flash_erase(mp_obj_t offset, mp_obj_t size) {
+    static uint8_t erased[256];
+    memset(erased, 0xff, sizeof erased);
+    bool cut = power_goes_now();
+    off_t from = mp_obj_get_int(offset), to = from + mp_obj_get_int(size) / (cut ? 2 : 1);
+    for (; from < to; from += sizeof erased) {
+        if (pwrite(flash_fd(), erased, sizeof erased, from) != sizeof erased) { return mp_const_false; }
+    }
+    if (cut) { power_off(); }
+    return mp_const_true;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_erase_obj, vb_flash_erase);
+
+// ---- reset = execve of ourselves: same process, same console and flash, fresh heap. Called from a signal handler too.
+static void reset(const char *cause, bool raw) {
+    struct itimerval never = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    rtc_ns();
+    static char cmdline[4096], *argv[64], *envp[256], of_cause[24], of_raw[12], of_rtc[64], of_cut[24];
+    int fd = open("/proc/self/cmdline", O_RDONLY), n = 0, k = 0;
+    int len = read(fd, cmdline, sizeof cmdline - 1);
+    close(fd);
+    for (char *p = cmdline; p < cmdline + len && n < 63; p += strlen(p) + 1) { argv[n++] = p; }
+    for (char **e = environ; *e && k < 250; e++) {
+        bool ours = !strncmp(*e, "VB_CAUSE=", 9) || !strncmp(*e, "VB_RAW=", 7) || !strncmp(*e, "VB_RTC=", 7)
+            || (flash_countdown >= 0 && !strncmp(*e, "VB_CUT=", 7));
+        if (!ours) { envp[k++] = *e; }
+    }
+    snprintf(of_cause, sizeof of_cause, "VB_CAUSE=%s", cause);
+    snprintf(of_raw, sizeof of_raw, "VB_RAW=%d", raw);
+    snprintf(of_rtc, sizeof of_rtc, "VB_RTC=%lld,%lld", (long long)rtc_shown_ns, (long long)rtc_at_ns);
+    envp[k++] = of_cause;
+    envp[k++] = of_raw;
+    envp[k++] = of_rtc;
+    if (flash_countdown >= 0) {
+        snprintf(of_cut, sizeof of_cut, "VB_CUT=%d", flash_countdown);
+        envp[k++] = of_cut;
+    }
+    execve("/proc/self/exe", argv, envp);
+    _exit(99);
+}
+
+static mp_obj_t vb_reset(mp_obj_t cause_in) {
+    const char *cause = mp_obj_str_get_str(cause_in);
+    reset(cause, pyexec_mode_kind == PYEXEC_MODE_RAW_REPL && !strcmp(cause, "soft"));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(vb_reset_obj, vb_reset);
+
+// ---- watchdog: a timer of the kernel, so that it bites in a tight loop too
+static void on_sigalrm(int sig) { (void)sig; reset("wdt", false); }
+
+static mp_obj_t vb_watchdog(mp_obj_t ms_in) {
+    int ms = mp_obj_get_int(ms_in);
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_sigalrm;
+    sigaction(SIGALRM, &sa, NULL);
+    struct itimerval once = {{0, 0}, {ms / 1000, (ms % 1000) * 1000}};
+    setitimer(ITIMER_REAL, &once, NULL);
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(vb_watchdog_obj, vb_watchdog);
+
+// ---- running code as the microcontroller ports do: in __main__, not in the frozen boot module
+static void in_main(void) { mp_locals_set(&MP_STATE_VM(dict_main)); mp_globals_set(&MP_STATE_VM(dict_main)); }
+
+static mp_obj_t vb_repl(void) {
+    in_main();
+    if (!strcmp(env_or("VB_RAW", "0"), "1")) { pyexec_mode_kind = PYEXEC_MODE_RAW_REPL; }
+    __wrap_mp_hal_set_interrupt_char(-1);
+    for (;;) {
+        int result = pyexec_mode_kind == PYEXEC_MODE_RAW_REPL ? pyexec_raw_repl() : pyexec_friendly_repl();
+        if (result != 0) { return mp_obj_new_int(result); }
+    }
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_repl_obj, vb_repl);
+
+static mp_obj_t vb_run(mp_obj_t file) { in_main(); return mp_obj_new_int(pyexec_file_if_exists(mp_obj_str_get_str(file))); }
+static MP_DEFINE_CONST_FUN_OBJ_1(vb_run_obj, vb_run);
+
+// sleep_ms without the unix port's 1 ms polling: an idle board costs next to nothing
+void __wrap_mp_hal_delay_ms(mp_uint_t ms) {
+    mp_uint_t start = mp_hal_ticks_ms(), elapsed;
+    mp_handle_pending(true);
+    while ((elapsed = mp_hal_ticks_ms() - start) < ms) {
+        mp_uint_t left = ms - elapsed;
+        poll(NULL, 0, left > 50 ? 50 : left);
+        mp_handle_pending(true);
+    }
+}
+
+static const mp_rom_map_elem_t vb_globals_table[] = {
+    { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__vboard) },
+    { MP_ROM_QSTR(MP_QSTR_env), MP_ROM_PTR(&vb_env_obj) },
+    { MP_ROM_QSTR(MP_QSTR_attach), MP_ROM_PTR(&vb_attach_obj) },
+    { MP_ROM_QSTR(MP_QSTR_kbd_intr), MP_ROM_PTR(&vb_kbd_intr_obj) },
+    { MP_ROM_QSTR(MP_QSTR_rtc_s), MP_ROM_PTR(&vb_rtc_s_obj) },
+    { MP_ROM_QSTR(MP_QSTR_rtc_ns), MP_ROM_PTR(&vb_rtc_ns_obj) },
+    { MP_ROM_QSTR(MP_QSTR_rtc_set), MP_ROM_PTR(&vb_rtc_set_obj) },
+    { MP_ROM_QSTR(MP_QSTR_flash_size), MP_ROM_PTR(&vb_flash_size_obj) },
+    { MP_ROM_QSTR(MP_QSTR_flash_read), MP_ROM_PTR(&vb_flash_read_obj) },
+    { MP_ROM_QSTR(MP_QSTR_flash_program), MP_ROM_PTR(&vb_flash_program_obj) },
+    { MP_ROM_QSTR(MP_QSTR_flash_erase), MP_ROM_PTR(&vb_flash_erase_obj) },
+    { MP_ROM_QSTR(MP_QSTR_reset), MP_ROM_PTR(&vb_reset_obj) },
+    { MP_ROM_QSTR(MP_QSTR_watchdog), MP_ROM_PTR(&vb_watchdog_obj) },
+    { MP_ROM_QSTR(MP_QSTR_repl), MP_ROM_PTR(&vb_repl_obj) },
+    { MP_ROM_QSTR(MP_QSTR_run), MP_ROM_PTR(&vb_run_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_open), MP_ROM_PTR(&vboard_uart_open_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_close), MP_ROM_PTR(&vboard_uart_close_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_fileno), MP_ROM_PTR(&vboard_uart_fileno_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_any), MP_ROM_PTR(&vboard_uart_any_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_wait), MP_ROM_PTR(&vboard_uart_wait_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_readinto), MP_ROM_PTR(&vboard_uart_readinto_obj) },
+    { MP_ROM_QSTR(MP_QSTR_uart_write), MP_ROM_PTR(&vboard_uart_write_obj) },
+};
+static MP_DEFINE_CONST_DICT(vb_globals, vb_globals_table);
+const mp_obj_module_t vb_module = { .base = { &mp_type_module }, .globals = (mp_obj_dict_t *)&vb_globals };
+MP_REGISTER_MODULE(MP_QSTR__vboard, vb_module);
