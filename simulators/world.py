@@ -1,0 +1,286 @@
+"""`tram-sim world`: the instruments of all stations in a simulated or replayed river, in one process.
+
+    configuration -> surroundings of each station (estuary or replay, weather) -> three instruments -> one bus per pty
+    control socket: faults of instruments while they run, and the truth they measure
+
+Values are computed when an instrument is asked, from bench time (TRAM_BENCH_CLOCK) or the system's clock; while nobody
+asks the process sleeps. Configuration (JSON):
+
+    {"stations": [{"id": "xuan-hoa", "river_km": 42, "port": "/path/of/a/pty", "shift_s": 7200, "elevation_m": -3.0}],
+     "seed": 1, "replay": null, "socket": "/path/of/control.socket"}
+
+Control, one JSON object per line over the unix socket, one answer per line ({"ok": true} or {"error": "…"}):
+
+    {"station": "xuan-hoa", "sensor": 1, "fault": "silent", "on": true}     faults: silent, stuck, dry
+    {"truth": {"station": "xuan-hoa", "time": 1772000000}}                  without "time": now
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pymodbus import pymodbus_apply_logging_config
+
+from simulators.errors import SimulatorError
+from simulators.estuary import Estuary, Place, WaterState
+from simulators.instrument_bus import InstrumentBus
+from simulators.instruments import MODELS, Fault, Instrument
+from simulators.replay import Replay, read_series
+from simulators.weather import WeatherState, weather
+from station_config.clock import Clock, clock_from_environment
+
+PORT_TIMEOUT_S = 10.0
+_LONGEST_LINE = 1 << 16
+
+
+class WorldConfigurationError(SimulatorError):
+    """The configuration of the world cannot be used; the text names every fault."""
+
+
+class ControlRefused(SimulatorError):
+    """A line on the control socket asks for something that does not exist."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InstrumentChoice(_Model):
+    """One instrument of a station: its number there, its model, its address on the bus."""
+
+    sensor: int = Field(ge=1, le=255)
+    model: str
+    address: int = Field(ge=1, le=247)
+
+
+_USUAL_INSTRUMENTS = (
+    InstrumentChoice(sensor=1, model="yosemitech-y520", address=1),
+    InstrumentChoice(sensor=2, model="keller-acculevel", address=2),
+    InstrumentChoice(sensor=3, model="ecowitt-wn90lp", address=0x90),
+)
+
+
+class StationChoice(_Model):
+    """One station: where it stands and the port of its bus."""
+
+    id: str
+    river_km: float
+    port: Path
+    shift_s: float | None = None
+    elevation_m: float = -3.0
+    instruments: tuple[InstrumentChoice, ...] = _USUAL_INSTRUMENTS
+
+
+class WorldConfiguration(_Model):
+    """The whole world. `noise` scales the instruments' own noise; a replay has none unless told."""
+
+    stations: tuple[StationChoice, ...] = Field(min_length=1)
+    seed: int = 1
+    replay: Path | None = None
+    socket: Path
+    noise: float | None = Field(default=None, ge=0)
+
+
+class Source(Protocol):
+    """Where the state of the water comes from: the estuary model or a measured series."""
+
+    def water(self, place: Place, time: float) -> WaterState:
+        """Return the state of the water at one moment."""
+
+
+@dataclass(frozen=True)
+class StationSurroundings:
+    """The water and the air at one station."""
+
+    place: Place
+    source: Source
+    seed: int
+
+    def water(self, time: float) -> WaterState:
+        """Return the water at this moment."""
+        return self.source.water(self.place, time)
+
+    def weather(self, time: float) -> WeatherState:
+        """Return the air at this moment."""
+        return weather(time, self.place, self.seed)
+
+    @property
+    def elevation_m(self) -> float:
+        """Height of the pressure sensor above the datum."""
+        return self.place.elevation_m
+
+
+@dataclass(frozen=True)
+class Station:
+    """One station of the world: what surrounds it and its instruments by sensor number."""
+
+    surroundings: StationSurroundings
+    instruments: Mapping[int, Instrument]
+
+
+def read_configuration(path: Path) -> WorldConfiguration:
+    """Return the configuration. Raises WorldConfigurationError with every fault."""
+    try:
+        configuration = WorldConfiguration.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise WorldConfigurationError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise WorldConfigurationError("\n".join(f"{path}: {fault}" for fault in faults)) from None
+    unknown = {choice.model for station in configuration.stations for choice in station.instruments} - set(MODELS)
+    if unknown:
+        raise WorldConfigurationError(
+            f"{path}: no such instrument: {', '.join(sorted(unknown))}; have {', '.join(MODELS)}"
+        )
+    return configuration
+
+
+def build_stations(configuration: WorldConfiguration, clock: Clock) -> dict[str, Station]:
+    """Return the stations by id. Raises ReplayError when the measured file cannot be used."""
+    replay = Replay(read_series(configuration.replay)) if configuration.replay else None
+    source: Source = replay or Estuary(configuration.seed)
+    noise = configuration.noise if configuration.noise is not None else float(replay is None)
+    return {
+        choice.id: _build_station(choice, source, number, configuration.seed, noise, clock)
+        for number, choice in enumerate(configuration.stations)
+    }
+
+
+def _build_station(
+    choice: StationChoice, source: Source, number: int, seed: int, noise: float, clock: Clock
+) -> Station:
+    shift_s = choice.shift_s if choice.shift_s is not None else 3600.0 * number
+    surroundings = StationSurroundings(Place(choice.id, choice.river_km, choice.elevation_m, shift_s), source, seed)
+    return Station(
+        surroundings,
+        {
+            one.sensor: MODELS[one.model](one.address, surroundings, clock, f"{choice.id} {one.sensor}", seed, noise)
+            for one in choice.instruments
+        },
+    )
+
+
+class Control:
+    """Answers the lines of the control socket."""
+
+    def __init__(self, stations: Mapping[str, Station], clock: Clock) -> None:
+        self._stations = stations
+        self._clock = clock
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what one line asks and return the answer; a line that cannot be done is answered with its error."""
+        try:
+            request = json.loads(line)
+            return self._truth(request["truth"]) if "truth" in request else self._fault(request)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return {"error": f"not a request: {type(error).__name__}: {error}"}
+        except SimulatorError as error:
+            return {"error": str(error)}
+
+    def _truth(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        time = float(asked.get("time", self._clock.now()))
+        around = self._station(asked["station"]).surroundings
+        state = {"water": asdict(around.water(time)), "weather": asdict(around.weather(time))}
+        without_nan = {
+            kind: {name: value if value == value else None for name, value in values.items()}
+            for kind, values in state.items()
+        }
+        return {"station": asked["station"], "time": time, **without_nan}
+
+    def _fault(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        instruments = self._station(asked["station"]).instruments
+        sensor = instruments.get(asked["sensor"])
+        if sensor is None:
+            raise ControlRefused(f"{asked['station']} has no sensor {asked['sensor']}; have {sorted(instruments)}")
+        sensor.set_fault(Fault(asked["fault"]), bool(asked["on"]))
+        return {"ok": True}
+
+    def _station(self, name: str) -> Station:
+        if name not in self._stations:
+            raise ControlRefused(f"no station {name}; have {', '.join(self._stations)}")
+        return self._stations[name]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it closes or a line is too long."""
+        self._connections[writer] = asyncio.current_task()
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(self.answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ValueError, ConnectionError):  # a line beyond the limit, or the other side is gone
+            pass
+        finally:
+            writer.close()
+            del self._connections[writer]
+
+    async def close(self) -> None:
+        """End all connections and wait for them."""
+        tasks = [task for task in self._connections.values() if task]
+        for writer in self._connections:
+            writer.close()
+        await asyncio.gather(*tasks)
+
+
+async def run(configuration: WorldConfiguration, clock: Clock) -> None:
+    """Serve all stations until SIGTERM or SIGINT. Raises PortMissing, ReplayError."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stations = build_stations(configuration, clock)
+    buses = [
+        InstrumentBus(choice.port, stations[choice.id].instruments.values(), configuration.seed + number)
+        for number, choice in enumerate(configuration.stations)
+    ]
+    running = [asyncio.create_task(bus.run()) for bus in buses]
+    try:
+        await _serve_control(Control(stations, clock), configuration.socket, buses, stop)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        configuration.socket.unlink(missing_ok=True)
+
+
+async def _serve_control(control: Control, socket: Path, buses: Sequence[InstrumentBus], stop: asyncio.Event) -> None:
+    socket.unlink(missing_ok=True)  # left over from a run that was killed
+    server = await asyncio.start_unix_server(control.serve, socket, limit=_LONGEST_LINE)
+    try:
+        await asyncio.gather(*(bus.wait_until_serving(PORT_TIMEOUT_S) for bus in buses))
+        typer.echo(json.dumps({"ready": True}))
+        await stop.wait()
+    finally:
+        server.close()
+        await control.close()
+
+
+def command(
+    config: Annotated[Path, typer.Option(help="JSON file: stations with their ports, seed, replay, control socket.")],
+) -> None:
+    """Serve the simulated instruments of all stations on their buses.
+
+    Example: tram-sim world --config world.json
+    """
+    pymodbus_apply_logging_config(logging.CRITICAL)  # noise on a line is what the bench makes on purpose
+    try:
+        asyncio.run(run(read_configuration(config), clock_from_environment(os.environ)))
+    except (WorldConfigurationError, ValueError) as error:
+        typer.echo(f"tram-sim world: {error}", err=True)
+        raise typer.Exit(2) from None
+    except SimulatorError as error:
+        typer.echo(f"tram-sim world: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(command)
