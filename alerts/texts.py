@@ -124,13 +124,15 @@ class Wording:
     def _names(self, event: AlertEvent, language: str, length: int | None) -> dict[str, str]:
         quantity = self.quantities[event.rule.parameter]
         crop = event.rule.crop.get(language, _ANY_CROP[language])
+        level = number(event.level, language, 2)
         return {
             "station": _shorten(self.stations[event.station][language], length),
             "crop": _shorten(crop, length),
             "quantity": quantity.name[language],
             "unit": _UNIT_SIGNS.get(quantity.unit or "", quantity.unit or ""),
-            "value": number(event.value, language, 1),
-            "level": number(event.level, language, 2),
+            # as fine as the level, so that 0.27 over 0.25 does not read "0.3"
+            "value": number(event.value, language, 2 if len(level.replace(",", ".").partition(".")[2]) > 1 else 1),
+            "level": level,
             "time": local_time(event.time, self.timezone, language),
         }
 
@@ -174,7 +176,7 @@ def why_unfit(wording: Wording, events: Iterable[AlertEvent]) -> list[str]:
     faults = []
     for event in events:
         for language in LANGUAGES:
-            where = f"rule {event.rule.id!r}, station {event.station!r}, {event.kind}, {language}"
+            where = f"station {event.station!r}, {event.kind}, {language}"
             try:
                 shortest = wording.sms_unbounded(event, language, _NAME_LENGTHS[-1])
                 wording.page(event)
