@@ -1,0 +1,181 @@
+"""`tram-gateway`: run the gateway, and ask where everything is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edge_gateway.configuration import GatewayConfiguration, load_configuration
+from edge_gateway.errors import GatewayError
+from edge_gateway.gateway import run_gateway
+from edge_gateway.outbox_reader import OutboxReader
+from edge_gateway.status import read_status
+from station_config.clock import Clock, clock_from_environment
+from station_config.errors import ConfigurationError
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+LOCAL_TIME = ZoneInfo("Asia/Ho_Chi_Minh")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Carries records from the stations of its lines to the cloud, and loses none.\n\n"
+    "Example: tram-gateway run --config /etc/tram/gateway.toml",
+)
+ConfigOption = Annotated[Path, typer.Option("--config", help="gateway.toml", metavar="FILE")]
+
+
+class LogFormat(StrEnum):
+    """How the log is written."""
+
+    auto = "auto"
+    json = "json"
+    console = "console"
+
+
+@app.command()
+def run(
+    config: ConfigOption = Path("gateway.toml"),
+    log_format: Annotated[
+        LogFormat, typer.Option("--log", help="auto: people's form on a terminal, else JSON")
+    ] = LogFormat.auto,
+) -> None:
+    """Poll the stations, keep the outbox, publish, until SIGTERM or SIGINT.
+
+    Example: tram-gateway run --config /etc/tram/gateway.toml
+    """
+    configuration, clock = _prepare(config)
+    _set_up_log(log_format)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        run_gateway(configuration, clock, stop)
+    except GatewayError as error:
+        structlog.get_logger().error("the gateway cannot run", reason=str(error))
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+@app.command()
+def status(
+    config: ConfigOption = Path("gateway.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts")] = False,
+) -> None:
+    """Show per station what is buffered, how old, how fast it comes and how many days are left.
+
+    Works beside a running gateway and without one. Example: tram-gateway status --config gateway.toml --json
+    """
+    configuration, clock = _prepare(config)
+    found = _read(configuration, clock)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        _show(found)
+
+
+def _prepare(config: Path) -> tuple[GatewayConfiguration, Clock]:
+    try:
+        return load_configuration(config), clock_from_environment(os.environ)
+    except (ConfigurationError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+
+
+def _read(configuration: GatewayConfiguration, clock: Clock) -> dict[str, Any]:
+    path = configuration.outbox_path
+    if not path.exists():
+        typer.echo(f"{path}: there is no outbox yet; start `tram-gateway run` first", err=True)
+        raise typer.Exit(EXIT_FAILED)
+    try:
+        reader = OutboxReader(path)
+        found = read_status(configuration, reader, clock.now(), {})
+        reader.close()
+    except sqlite3.Error as error:
+        typer.echo(f"{path}: {error}; `tram-gateway run` sets a damaged file aside when it starts", err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    # Whether the broker is reached is known to the running process alone.
+    del found["online"]
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    console, outbox, dropped = Console(), found["outbox"], found["dropped"]
+    table = Table(title=f"{found['gateway']}, {_local(found['time'])}")
+    for heading in (
+        "station",
+        "state",
+        "at the board",
+        "stored",
+        "committed",
+        "buffered",
+        "oldest",
+        "per day",
+        "dropped",
+        "heard",
+    ):
+        table.add_column(heading)
+    for name, station in found["stations"].items():
+        table.add_row(
+            name,
+            "answers" if station["reachable"] else station["reason"],
+            _text(None if station["next_seq"] is None else station["next_seq"] - 1),
+            *(_text(station[key]) for key in ("stored_through", "committed_through", "buffered")),
+            _local(station["oldest"]),
+            f"{station['records_per_day']:.0f}",
+            _text(station["dropped"]),
+            _local(station["last_contact"]),
+        )
+    console.print(table)
+    console.print(
+        f"outbox: {outbox['buffered']} records, "
+        f"{outbox['used_bytes'] / 1e6:.1f} of {outbox['max_bytes'] / 1e6:.0f} MB; "
+        f"without the cloud it lasts {_text(outbox['days_left'])} days at the present rate"
+    )
+    for station, journal, first, last, reason in dropped["ranges"]:
+        console.print(f"declared lost: {station} journal {journal:08x} records {first}..{last}: {reason}")
+    for name in outbox["damaged_files"]:
+        console.print(f"a damaged outbox was set aside: {name}")
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _local(unix_s: int | None) -> str:
+    return "-" if unix_s is None else datetime.fromtimestamp(unix_s, LOCAL_TIME).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _set_up_log(log_format: LogFormat) -> None:
+    # pymodbus writes a line for every timeout; the link counts them, and tells when a station's state changes.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+    console = log_format is LogFormat.console or (log_format is LogFormat.auto and sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *(
+                [structlog.dev.ConsoleRenderer()]
+                if console
+                else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+            ),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )

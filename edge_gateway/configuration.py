@@ -1,0 +1,114 @@
+"""gateway.toml as frozen, checked objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from station_config.toml_config import Fault, Several, StrictModel, Table, load, repeated, rows
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+FilePath = Annotated[Path, Field(strict=False)]
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+MEBIBYTE = 1 << 20
+
+
+class StationConfiguration(StrictModel):
+    """One station on a line."""
+
+    id: Name
+    address: int = Field(ge=1, le=247)
+
+
+class LineConfiguration(StrictModel):
+    """One RS-485 line or transparent radio. `timeout_s` is real time, the answer's own length not counted."""
+
+    name: str = Field(min_length=1, max_length=32)
+    port: str = Field(min_length=1)
+    baud: int = Field(default=9600, ge=300, le=4_000_000)
+    parity: Literal["N", "E", "O"] = "N"
+    stop: Literal[1, 2] = 1
+    timeout_s: float = Field(default=1.0, gt=0, le=60)
+    stations: Several[StationConfiguration] = Field(alias="station", min_length=1)
+
+
+class BrokerConfiguration(StrictModel):
+    """Where records go, and how they are sent. All times are real time."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65535)
+    user: str | None = None
+    password_file: FilePath | None = None
+    tls: bool | None = None
+    ca_file: FilePath | None = None
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    keepalive_s: int = Field(default=20, ge=5, le=3600)
+    commit_timeout_s: float = Field(default=30.0, gt=0)
+    window: int = Field(default=20, ge=2, le=1000)
+    backlog_share: float = Field(default=0.25, gt=0, lt=1)
+    retry_min_s: float = Field(default=0.5, gt=0)
+    retry_max_s: float = Field(default=60.0, gt=0)
+
+    @property
+    def uses_tls(self) -> bool:
+        """TLS as configured; where nothing is said, everywhere but on this machine."""
+        return self.host not in LOCAL_HOSTS if self.tls is None else self.tls
+
+
+class OutboxConfiguration(StrictModel):
+    """How much the outbox may hold before the oldest goes."""
+
+    max_bytes: int = Field(default=256 * MEBIBYTE, ge=128 * 1024)
+    max_age_days: float = Field(default=60.0, gt=0)
+
+
+class GatewayConfiguration(StrictModel):
+    """The whole of gateway.toml. Relative paths are meant from the file's own folder."""
+
+    id: Name
+    state_dir: FilePath
+    poll_interval_s: float = Field(default=1.0, gt=0)
+    clock_tolerance_s: float = Field(default=2.0, ge=1.0)
+    status_interval_s: float = Field(default=60.0, gt=0)
+    broker: BrokerConfiguration = BrokerConfiguration()
+    outbox: OutboxConfiguration = OutboxConfiguration()
+    lines: Several[LineConfiguration] = Field(alias="line", min_length=1)
+
+    @property
+    def stations(self) -> tuple[StationConfiguration, ...]:
+        """All stations of all lines."""
+        return tuple(station for line in self.lines for station in line.stations)
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox's SQLite file."""
+        return self.state_dir / "outbox.sqlite"
+
+
+def load_configuration(path: Path) -> GatewayConfiguration:
+    """Return the checked configuration. Raises station_config.errors.ConfigurationError with every fault."""
+    configuration = load(path, GatewayConfiguration, check=_conflicts)
+    return _anchored(configuration, path.resolve().parent)
+
+
+def _anchored(configuration: GatewayConfiguration, folder: Path) -> GatewayConfiguration:
+    broker = configuration.broker
+    files = {"password_file": broker.password_file, "ca_file": broker.ca_file}
+    anchored = {key: folder / path for key, path in files.items() if path is not None}
+    return configuration.model_copy(
+        update={"state_dir": folder / configuration.state_dir, "broker": broker.model_copy(update=anchored)}
+    )
+
+
+def _conflicts(data: Table) -> Iterator[Fault]:
+    lines = list(rows(data, "line"))
+    stations = [(path, row, at) for at, line in lines for path, row in rows(line, "station", at)]
+    yield from repeated((((*path, "name"), row.get("name")) for path, row in lines), "this line name")
+    yield from repeated((((*path, "port"), row.get("port")) for path, row in lines), "this port")
+    yield from repeated((((*path, "id"), row.get("id")) for path, row, _ in stations), "this station")
+    for at, _line in lines:
+        addresses = [((*path, "address"), row.get("address")) for path, row, line_at in stations if line_at == at]
+        yield from repeated(addresses, "this address")

@@ -1,0 +1,129 @@
+"""The gateway running: one writer, one thread per line, one for the uplink, started, watched and stopped here."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from edge_gateway.configuration import GatewayConfiguration
+from edge_gateway.contacts import Contact, ContactBook
+from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
+from edge_gateway.outbox import Outbox, open_outbox
+from edge_gateway.outbox_store import Limits, OutboxStore
+from edge_gateway.poller import LinePoller
+from edge_gateway.status import SECONDS_PER_DAY
+from edge_gateway.uplink import Uplink
+from station_config.clock import Clock
+
+log = structlog.get_logger()
+
+RESTART_PAUSE_S = 5.0
+CONTACTS_KEPT_EVERY_S = 60.0
+DAMAGE_CHECK_INTERVAL_S = 1.0
+STOP_DEADLINE_S = 30.0
+
+Work = Callable[[threading.Event], None]
+
+
+def run_gateway(configuration: GatewayConfiguration, clock: Clock, stop: threading.Event) -> None:
+    """Run until `stop` is set; a damaged outbox is replaced on the way. Raises OutboxUnavailable."""
+    limits = Limits(configuration.outbox.max_bytes, configuration.outbox.max_age_days * SECONDS_PER_DAY)
+    with _only_one(configuration.state_dir):
+        while not stop.is_set():
+            outbox = open_outbox(configuration.outbox_path, limits, clock)
+            try:
+                _run_with(configuration, outbox, clock, stop)
+            finally:
+                outbox.close()
+
+
+def _run_with(configuration: GatewayConfiguration, outbox: Outbox, clock: Clock, stop: threading.Event) -> None:
+    """Run lines and uplink on one outbox until `stop` is set or the outbox turns out damaged."""
+    contacts = ContactBook(tuple(station.id for station in configuration.stations))
+    uplink = Uplink(configuration, outbox, contacts, clock)
+    outbox.on_change(uplink.wake)
+    works: dict[str, Work] = {"uplink": uplink.run}
+    for line in configuration.lines:
+        works[f"line {line.name}"] = LinePoller(configuration, line, outbox, contacts, clock).run
+    stop_works = threading.Event()
+    threads = [
+        threading.Thread(target=_supervise, args=(name, work, stop_works), name=name, daemon=True)
+        for name, work in works.items()
+    ]
+    log.info(
+        "the gateway runs",
+        gateway=configuration.id,
+        lines=len(configuration.lines),
+        stations=len(configuration.stations),
+    )
+    for thread in threads:
+        thread.start()
+    _wait(stop, outbox, contacts)
+    stop_works.set()
+    uplink.wake()
+    for thread in threads:
+        thread.join(STOP_DEADLINE_S)
+    log.info("the gateway has stopped", still_running=[thread.name for thread in threads if thread.is_alive()])
+
+
+def _wait(stop: threading.Event, outbox: Outbox, contacts: ContactBook) -> None:
+    """Keep the stations' last contacts on disk now and then; return on `stop` or a damaged outbox."""
+    kept: dict[str, Contact] = {}
+    next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
+    while not stop.wait(DAMAGE_CHECK_INTERVAL_S) and not outbox.damaged.is_set():
+        if time.monotonic() >= next_keep:
+            kept = _keep_contacts(outbox, contacts, kept)
+            next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
+    _keep_contacts(outbox, contacts, kept)
+
+
+def _keep_contacts(outbox: Outbox, contacts: ContactBook, kept: dict[str, Contact]) -> dict[str, Contact]:
+    """Write the contacts that changed since `kept`, all in one transaction; return what is kept now."""
+    now = contacts.all()
+    changed = [contact for station, contact in now.items() if kept.get(station) != contact]
+
+    def change(store: OutboxStore) -> None:
+        for contact in changed:
+            store.note_contact(contact.station, contact.to_json())
+
+    try:
+        if changed:
+            outbox.write(change)
+    except OutboxError as error:
+        log.warning("the stations' last contacts could not be kept", reason=str(error))
+    return now
+
+
+def _supervise(name: str, work: Work, stop: threading.Event) -> None:
+    """Run one thread's work; after an error nobody foresaw it is begun again, and that is said."""
+    while not stop.is_set():
+        try:
+            work(stop)
+        except (OutboxClosed, OutboxDamaged) as error:
+            log.warning("work ends", thread=name, reason=str(error))
+            return
+        except Exception:  # the edge of a thread: one line's fault must not silence the others
+            log.exception("work failed and begins again", thread=name, pause_s=RESTART_PAUSE_S)
+            stop.wait(RESTART_PAUSE_S)
+
+
+@contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory's lock; two gateways on one outbox would poll one line. Raises OutboxUnavailable."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        lock = (state_dir / "gateway.lock").open("w")
+    except OSError as error:
+        raise OutboxUnavailable(f"{state_dir}: {error.strerror}; check state_dir and its rights") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutboxUnavailable(f"{state_dir}: another tram-gateway runs on it; stop that one first") from None
+        yield

@@ -1,0 +1,158 @@
+"""One connection to the broker, from CONNECT to its loss. A new connection is a new session: nothing is carried over.
+
+paho would send what was under way again after a reconnect by itself; here the outbox decides that, so each session has
+a client of its own and runs its network loop in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_gateway.configuration import BrokerConfiguration
+from edge_gateway.errors import BrokerRefused, BrokerUnreachable
+
+HANDSHAKE_DEADLINE_S = 10.0
+MESSAGES_WAITING_AT_MOST = 10_000
+QOS = 1
+
+
+class Will(NamedTuple):
+    """What the broker publishes, retained, when this session is lost."""
+
+    topic: str
+    payload: bytes
+
+
+class MqttSession:
+    """A connection that is subscribed to one topic. One thread."""
+
+    def __init__(self, broker: BrokerConfiguration, protocol: str, client_id: str, topic: str, will: Will) -> None:
+        self.received: deque[bytes] = deque(maxlen=MESSAGES_WAITING_AT_MOST)
+        self._broker = broker
+        self._topic = topic
+        self._connected: ReasonCode | None = None
+        self._subscribed: list[ReasonCode] | None = None
+        self._lost: str | None = None
+        self._client = self._make_client(protocol, client_id, will)
+
+    def connect(self) -> None:
+        """Connect and subscribe. Raises BrokerUnreachable, BrokerRefused."""
+        where = f"{self._broker.host}:{self._broker.port}"
+        try:
+            self._authenticate()
+            self._client.connect(self._broker.host, self._broker.port, keepalive=self._broker.keepalive_s)
+        except ssl.SSLError as error:
+            raise BrokerRefused(
+                f"{where}: TLS failed: {error}; check ca_file, the name in the certificate and the clock"
+            ) from error
+        except OSError as error:
+            raise BrokerUnreachable(f"{where}: {error}") from error
+        self._wait(lambda: self._connected is not None, f"{where} does not answer CONNECT")
+        if self._connected is None or self._connected.is_failure:
+            raise BrokerRefused(
+                f"{where} refuses the connection: {self._connected}; check user, password_file and protocol"
+            )
+        self._client.subscribe(self._topic, QOS)
+        self._wait(lambda: self._subscribed is not None, f"{where} does not answer SUBSCRIBE")
+        if not self._subscribed or any(code.is_failure for code in self._subscribed):
+            raise BrokerRefused(f"{where} refuses the subscription to {self._topic}; check the broker's ACL")
+
+    @property
+    def protocol_refused(self) -> bool:
+        """Whether the broker refused because it does not speak this version of MQTT."""
+        return self._connected is not None and self._connected == "Unsupported protocol version"
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Hand a message to the connection. That it went, or was acknowledged by the broker, proves nothing."""
+        self._client.publish(topic, payload, QOS, retain)
+
+    def poll(self, timeout_s: float, wake: socket.socket | None = None) -> None:
+        """Move bytes both ways once something can move or `wake` is readable; wait `timeout_s` at most for that.
+
+        Raises BrokerUnreachable when the connection is lost.
+        """
+        connection = self._client.socket()
+        if connection is None or self._lost is not None:
+            raise BrokerUnreachable(f"connection lost: {self._lost or 'closed'}")
+        # TLS may hold decrypted bytes that select does not see.
+        waiting = getattr(connection, "pending", lambda: 0)()
+        readers: list[Any] = [connection] if wake is None else [connection, wake]
+        writers = [connection] if self._client.want_write() else []
+        readable, writable, _ = select.select(readers, writers, [], 0 if waiting else timeout_s)
+        if wake is not None and wake in readable:
+            wake.recv(4096)
+        if connection in readable or waiting:
+            self._client.loop_read()
+        if connection in writable:
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def close(self, farewell: Will | None = None) -> None:
+        """Say goodbye if the connection is still there, publishing `farewell` in place of the last will."""
+        if self._lost is None and self._connected is not None and not self._connected.is_failure:
+            if farewell is not None:
+                self._client.publish(farewell.topic, farewell.payload, QOS, True)
+            self._client.disconnect()
+            self._flush()
+        connection = self._client.socket()
+        if connection is not None:
+            connection.close()
+
+    def _make_client(self, protocol: str, client_id: str, will: Will) -> mqtt.Client:
+        five = protocol == "5"
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=None if five else True,
+            protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.will_set(will.topic, will.payload, QOS, retain=True)
+        client.max_inflight_messages_set(self._broker.window + 10)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    def _authenticate(self) -> None:
+        if self._broker.uses_tls:
+            self._client.tls_set(ca_certs=str(self._broker.ca_file) if self._broker.ca_file else None)
+        if self._broker.user is not None:
+            password = self._broker.password_file.read_text().strip() if self._broker.password_file else None
+            self._client.username_pw_set(self._broker.user, password)
+
+    def _wait(self, done: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + HANDSHAKE_DEADLINE_S
+        while not done():
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise BrokerUnreachable(f"{otherwise} within {HANDSHAKE_DEADLINE_S:.0f} s")
+            self.poll(remaining_s)
+
+    def _flush(self) -> None:
+        deadline = time.monotonic() + 1.0
+        while self._client.want_write() and self._client.socket() is not None and time.monotonic() < deadline:
+            self._client.loop_write()
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+        self._connected = code
+
+    def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+        self._subscribed = codes
+
+    def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+        self.received.append(bytes(message.payload))
+
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+        self._lost = str(code)

@@ -1,0 +1,182 @@
+"""The outbox: one writer thread, and nothing is reported stored before it is on disk.
+
+Whoever wants something written hands over a function and waits for its Future. The writer takes all that wait and runs
+them in one transaction (group commit): several lines that deliver at once cost an SD card one sync, not several.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
+from edge_gateway.outbox_file import open_file, set_aside, translated
+from edge_gateway.outbox_reader import OutboxReader
+from edge_gateway.outbox_store import Limits, Loss, OutboxStore
+from edge_gateway.slices import Slice
+from station_config.clock import Clock
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+WRITES_WAITING_AT_MOST = 1000
+WRITES_IN_ONE_TRANSACTION = 200
+WRITE_DEADLINE_S = 120.0
+
+
+class _Write(Generic[Result]):
+    def __init__(self, change: Callable[[OutboxStore], Result]) -> None:
+        self.change = change
+        self.future: Future[Result] = Future()
+
+
+class Outbox:
+    """Buffered records on disk. Made by `open_outbox`; `close` ends the writer."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, limits: Limits, clock: Clock) -> None:
+        self.path = path
+        self.damaged = threading.Event()
+        self._connection = connection
+        self._store = OutboxStore(connection, limits)
+        self._clock = clock
+        self._waiting: queue.Queue[_Write[Any] | None] = queue.Queue(WRITES_WAITING_AT_MOST)
+        self._listeners: list[Callable[[], None]] = []
+        self._closed = threading.Event()
+        self._writer = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def start(self) -> None:
+        """Start the writer."""
+        self._writer.start()
+
+    def close(self) -> None:
+        """Finish what waits, then close the file."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._waiting.put(None)
+        if self._writer.is_alive():
+            self._writer.join()
+        self._connection.close()
+
+    def reader(self) -> OutboxReader:
+        """Return a read-only view for the calling thread."""
+        return OutboxReader(self.path)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` (quick, thread-safe) after each transaction."""
+        self._listeners.append(listener)
+
+    def append(self, piece: Slice) -> int:
+        """Store a slice durably and return stored_through; it may be acknowledged then. Raises OutboxError."""
+        return self.write(lambda store: store.append(piece, self._clock.now()))
+
+    def write(self, change: Callable[[OutboxStore], Result]) -> Result:
+        """Run a change in the writer's next transaction; return when it is on disk. Raises OutboxError."""
+        try:
+            return self.submit(change).result(WRITE_DEADLINE_S)
+        except TimeoutError:
+            raise OutboxUnavailable(f"{self.path}: no answer from the disk within {WRITE_DEADLINE_S:.0f} s") from None
+
+    def submit(self, change: Callable[[OutboxStore], Result]) -> Future[Result]:
+        """Hand a change to the writer. When too many wait, the caller waits too: stations keep what is not stored."""
+        if self._closed.is_set():
+            raise OutboxClosed("the outbox is closed")
+        write = _Write(change)
+        self._waiting.put(write)
+        return write.future
+
+    def _run(self) -> None:
+        while True:
+            group = self._next_group()
+            writes = [write for write in group if write is not None]
+            if writes:
+                self._commit(writes)
+            if None in group:
+                self._refuse_the_rest()
+                return
+
+    def _next_group(self) -> list[_Write[Any] | None]:
+        group = [self._waiting.get()]
+        while len(group) < WRITES_IN_ONE_TRANSACTION:
+            try:
+                group.append(self._waiting.get_nowait())
+            except queue.Empty:
+                break
+        return group
+
+    def _refuse_the_rest(self) -> None:
+        while not self._waiting.empty():
+            write = self._waiting.get_nowait()
+            if write is not None:
+                write.future.set_exception(OutboxClosed("the outbox is closed"))
+
+    def _commit(self, writes: list[_Write[Any]]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._attempt(write) for write in writes]
+            losses = self._store.enforce_limits(self._clock.now())
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(writes, translated(error, self.path))
+            return
+        for tell in outcomes:
+            tell()
+        self._report(losses)
+        for listener in self._listeners:
+            listener()
+
+    def _attempt(self, write: _Write[Any]) -> Callable[[], None]:
+        """Run one change; a change that is refused takes back only its own part of the transaction."""
+        self._connection.execute("SAVEPOINT change")
+        try:
+            result = write.change(self._store)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever is wrong with one change, the others must not wait for ever
+            self._connection.execute("ROLLBACK TO change")
+            self._connection.execute("RELEASE change")
+            refusal = error
+            return lambda: write.future.set_exception(refusal)
+        self._connection.execute("RELEASE change")
+        return lambda: write.future.set_result(result)
+
+    def _give_up(self, writes: list[_Write[Any]], error: OutboxError) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        for write in writes:
+            write.future.set_exception(error)
+        if isinstance(error, OutboxDamaged):
+            self.damaged.set()
+
+    def _report(self, losses: list[Loss]) -> None:
+        if losses:
+            records = sum(loss.last_seq - loss.first_seq + 1 for loss in losses)
+            log.error(
+                "records declared lost", reason=losses[0].reason, records=records, first=losses[0], last=losses[-1]
+            )
+
+
+def open_outbox(path: Path, limits: Limits, clock: Clock) -> Outbox:
+    """Return the outbox with its writer running. A corrupt file is set aside and a new one begun, and that is said.
+
+    Raises OutboxUnavailable when the file cannot be used.
+    """
+    try:
+        connection = open_file(path)
+    except OutboxDamaged as error:
+        aside = set_aside(path)
+        log.critical(
+            "the outbox is damaged and was set aside; stations are read again from what their journals hold",
+            error=str(error),
+            kept_as=str(aside),
+        )
+        connection = open_file(path)
+    outbox = Outbox(path, connection, limits, clock)
+    outbox.start()
+    return outbox

@@ -1,0 +1,91 @@
+"""Opening the outbox's file: made when missing, checked when there, set aside when corrupt."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_gateway.errors import OutboxDamaged, OutboxUnavailable
+from edge_gateway.outbox_store import SCHEMA, SCHEMA_VERSION
+
+APPLICATION_ID = 0x54524D42
+BUSY_TIMEOUT_S = 10.0
+DAMAGED_FILES_KEPT = 3
+WAL_BYTES_KEPT = 4 << 20
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """Return a checked connection for the writer, journal WAL, synchronous FULL. Reads the whole file once.
+
+    Raises OutboxDamaged when the file is corrupt or no SQLite file, OutboxUnavailable when it cannot be used for
+    another reason.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S)
+    except (OSError, sqlite3.Error) as error:
+        raise OutboxUnavailable(
+            f"{path}: cannot be opened ({error}); check state_dir, its rights and the disk"
+        ) from error
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def translated(error: sqlite3.Error, path: Path) -> OutboxDamaged | OutboxUnavailable:
+    """Return the gateway's error for SQLite's: only a corrupt file is damage; a full or read-only disk is not."""
+    if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    ):
+        return OutboxDamaged(f"{path}: {error}")
+    return OutboxUnavailable(f"{path}: {error}; nothing is acknowledged until it can be written again")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename the file with its companions and return the new name; of older damaged ones the newest few are kept."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    aside = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
+    for ending in ("", "-wal", "-shm"):
+        companion = path.with_name(path.name + ending)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + ending))
+    for old in damaged_files(path)[:-DAMAGED_FILES_KEPT]:
+        for ending in ("", "-wal", "-shm"):
+            old.with_name(old.name + ending).unlink(missing_ok=True)
+    return aside
+
+
+def damaged_files(path: Path) -> list[Path]:
+    """Return the outbox files that were set aside, oldest first."""
+    return sorted(path.parent.glob(f"{path.stem}.damaged-*{path.suffix}"))
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+        if found != ["ok"]:
+            raise OutboxDamaged(f"{path}: {found[0]}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        _check_schema(connection, path)
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(
+            f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+    elif version != SCHEMA_VERSION:
+        raise OutboxUnavailable(
+            f"{path}: made by another version (schema {version}, this program knows {SCHEMA_VERSION}); "
+            "install that version again, or move the file away"
+        )

@@ -1,0 +1,225 @@
+"""The SQL of the outbox. Everything here happens inside the caller's transaction, in one thread at a time.
+
+Slices of one series never overlap; a series' cursor `stored_through` says up to where its records have been stored,
+whether they are still buffered, were freed by a commit, or were declared lost. The slices are one tree clustered on
+their identity, so that storing one costs an SD card few pages, and both ends of a series are one seek away.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edge_gateway.errors import SliceRefused
+from edge_gateway.slices import Range, Series, Slice, without
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE slice (
+    station TEXT NOT NULL, journal INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    received_at INTEGER NOT NULL, records BLOB NOT NULL,
+    PRIMARY KEY (station, journal, first_seq)) WITHOUT ROWID;
+CREATE TABLE series (
+    station TEXT NOT NULL, journal INTEGER NOT NULL, stored_through INTEGER NOT NULL,
+    buffered INTEGER NOT NULL DEFAULT 0, committed INTEGER NOT NULL DEFAULT 0,
+    hour INTEGER NOT NULL DEFAULT 0, hour_records INTEGER NOT NULL DEFAULT 0, last_hour_records INTEGER,
+    PRIMARY KEY (station, journal)) WITHOUT ROWID;
+CREATE TABLE dropped (
+    station TEXT NOT NULL, journal INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    reason TEXT NOT NULL, declared_at INTEGER NOT NULL,
+    PRIMARY KEY (station, journal, first_seq)) WITHOUT ROWID;
+CREATE TABLE contact (station TEXT PRIMARY KEY, contact TEXT NOT NULL) WITHOUT ROWID;
+"""
+OUTBOX_FULL = "outbox full"
+TOO_OLD = "older than the outbox keeps"
+AGE_CHECK_INTERVAL_S = 60
+SLICES_DROPPED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the outbox: bytes of the file in use, and age of a slice since it was received."""
+
+    max_bytes: int
+    max_age_s: float
+
+
+class Loss(NamedTuple):
+    """Records the gateway declares lost, and why."""
+
+    series: Series
+    first_seq: int
+    last_seq: int
+    reason: str
+
+
+class OutboxStore:
+    """Changes to the outbox through one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+        self._sql = connection
+        self._limits = limits
+        self._age_checked_at = float("-inf")
+
+    def append(self, piece: Slice, now: float) -> int:
+        """Store what of the slice is not stored yet; return stored_through.
+
+        The first slice of a series begins its cursor. Raises SliceRefused when records between the cursor and the
+        slice are missing: they have to be declared lost first.
+        """
+        stored_through = self.stored_through(piece.series)
+        if stored_through is None:
+            stored_through = piece.first_seq - 1
+            self._sql.execute(
+                "INSERT INTO series (station, journal, stored_through) VALUES (?, ?, ?)",
+                (*piece.series, stored_through),
+            )
+        if piece.first_seq > stored_through + 1:
+            raise SliceRefused(f"{piece.series}: stored through {stored_through}, slice begins at {piece.first_seq}")
+        if piece.last_seq <= stored_through:
+            return stored_through
+        self._insert(piece.part(stored_through + 1, piece.last_seq), now)
+        self._advance(piece.series, piece.last_seq, piece.last_seq - stored_through, now)
+        return piece.last_seq
+
+    def declare_lost(self, loss: Loss, now: float) -> None:
+        """Note records that will never come, and move the cursor past them."""
+        stored_through = self.stored_through(loss.series)
+        if stored_through is not None and stored_through < loss.last_seq:
+            self._sql.execute(
+                "UPDATE series SET stored_through = ? WHERE station = ? AND journal = ?", (loss.last_seq, *loss.series)
+            )
+        self._note_loss(loss, now)
+
+    def free(self, series: Series, ranges: Sequence[Range]) -> int:
+        """Forget the records of these ranges; return how many were still here. A slice partly named is split."""
+        freed = sum(self._free_range(series, first, last) for first, last in ranges)
+        self._sql.execute(
+            "UPDATE series SET buffered = buffered - ?, committed = committed + ? WHERE station = ? AND journal = ?",
+            (freed, freed, *series),
+        )
+        return freed
+
+    def note_contact(self, station: str, contact: str) -> None:
+        """Keep the last known state of a station (JSON), for `tram-gateway status`."""
+        self._sql.execute("INSERT OR REPLACE INTO contact VALUES (?, ?)", (station, contact))
+
+    def stored_through(self, series: Series) -> int | None:
+        """Return the series' cursor, None when the series is new."""
+        row = self._sql.execute(
+            "SELECT stored_through FROM series WHERE station = ? AND journal = ?", series
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def enforce_limits(self, now: float) -> list[Loss]:
+        """Drop the oldest slices until the outbox is within its bounds; return what was declared lost."""
+        losses = []
+        while self.used_bytes() > self._limits.max_bytes and (series := self._oldest_series()):
+            losses += self._drop_oldest(series, float("inf"), OUTBOX_FULL, now)
+        if now - self._age_checked_at >= AGE_CHECK_INTERVAL_S:
+            self._age_checked_at = now
+            cutoff = now - self._limits.max_age_s
+            while (series := self._oldest_series(cutoff)) is not None:
+                losses += self._drop_oldest(series, cutoff, TOO_OLD, now)
+        return losses
+
+    def used_bytes(self) -> int:
+        """Return the bytes of the file in use (free pages inside it are not)."""
+        pages, free, size = (
+            int(self._sql.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+    def _insert(self, piece: Slice, received_at: float) -> None:
+        self._sql.execute(
+            "INSERT INTO slice VALUES (?, ?, ?, ?, ?, ?)",
+            (*piece.series, piece.first_seq, piece.last_seq, int(received_at), piece.records),
+        )
+
+    def _advance(self, series: Series, stored_through: int, number: int, now: float) -> None:
+        """Move the cursor and count the records of this hour and the hour before (for the rate)."""
+        hour = int(now) // 3600
+        self._sql.execute(
+            """UPDATE series SET stored_through = :through, buffered = buffered + :number,
+                 last_hour_records = CASE WHEN hour = :hour THEN last_hour_records
+                                          WHEN hour = :hour - 1 THEN hour_records
+                                          WHEN hour = 0 THEN NULL ELSE 0 END,
+                 hour_records = CASE WHEN hour = :hour THEN hour_records ELSE 0 END + :number,
+                 hour = :hour
+               WHERE station = :station AND journal = :journal""",
+            {"through": stored_through, "number": number, "hour": hour, **series._asdict()},
+        )
+
+    def _free_range(self, series: Series, first: int, last: int) -> int:
+        overlapping = self._overlapping(series, first, last)
+        for slice_first, slice_last in overlapping:
+            self._cut(series, (slice_first, slice_last), (first, last))
+        return sum(min(last, slice_last) - max(first, slice_first) + 1 for slice_first, slice_last in overlapping)
+
+    def _overlapping(self, series: Series, first: int, last: int) -> list[Range]:
+        # Slices do not overlap each other, so only the last one that begins at or before `first` can reach into it.
+        return self._sql.execute(
+            """SELECT first_seq, last_seq FROM slice WHERE station = :station AND journal = :journal
+               AND first_seq >= coalesce((SELECT max(first_seq) FROM slice WHERE station = :station
+                                          AND journal = :journal AND first_seq <= :first), 0)
+               AND first_seq <= :last AND last_seq >= :first""",
+            {"first": first, "last": last, **series._asdict()},
+        ).fetchall()
+
+    def _cut(self, series: Series, whole: Range, cut: Range) -> None:
+        key = (*series, whole[0])
+        remaining = without(whole, [cut])
+        if remaining:
+            received_at, records = self._sql.execute(
+                "SELECT received_at, records FROM slice WHERE station = ? AND journal = ? AND first_seq = ?", key
+            ).fetchone()
+        self._sql.execute("DELETE FROM slice WHERE station = ? AND journal = ? AND first_seq = ?", key)
+        for first, last in remaining:
+            self._insert(Slice(series, whole[0], records).part(first, last), received_at)
+
+    def _oldest_series(self, cutoff: float = float("inf")) -> Series | None:
+        """Return the series whose first slice was received first, if before `cutoff`."""
+        oldest: tuple[int, Series] | None = None
+        for station, journal in self._sql.execute("SELECT station, journal FROM series WHERE buffered > 0").fetchall():
+            received_at = self._sql.execute(
+                "SELECT received_at FROM slice WHERE station = ? AND journal = ? ORDER BY first_seq LIMIT 1",
+                (station, journal),
+            ).fetchone()[0]
+            if received_at < cutoff and (oldest is None or received_at < oldest[0]):
+                oldest = (received_at, Series(station, journal))
+        return None if oldest is None else oldest[1]
+
+    def _drop_oldest(self, series: Series, cutoff: float, reason: str, now: float) -> list[Loss]:
+        rows = self._sql.execute(
+            """SELECT first_seq, last_seq, received_at FROM slice WHERE station = ? AND journal = ?
+               ORDER BY first_seq LIMIT ?""",
+            (*series, SLICES_DROPPED_AT_ONCE),
+        ).fetchall()
+        losses = []
+        for first, last, received_at in rows:
+            if received_at >= cutoff:
+                break
+            self._sql.execute("DELETE FROM slice WHERE station = ? AND journal = ? AND first_seq = ?", (*series, first))
+            losses.append(Loss(series, first, last, reason))
+            self._note_loss(losses[-1], now)
+        lost = sum(loss.last_seq - loss.first_seq + 1 for loss in losses)
+        self._sql.execute(
+            "UPDATE series SET buffered = buffered - ? WHERE station = ? AND journal = ?", (lost, *series)
+        )
+        return losses
+
+    def _note_loss(self, loss: Loss, now: float) -> None:
+        # A loss that continues the one before makes it longer: an outage is one row, however long.
+        grown = self._sql.execute(
+            """UPDATE dropped SET last_seq = ?, declared_at = ?
+               WHERE station = ? AND journal = ? AND last_seq = ? AND reason = ?""",
+            (loss.last_seq, int(now), *loss.series, loss.first_seq - 1, loss.reason),
+        ).rowcount
+        if not grown:
+            self._sql.execute(
+                "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?)",
+                (*loss.series, loss.first_seq, loss.last_seq, loss.reason, int(now)),
+            )

@@ -1,0 +1,262 @@
+"""One line's thread: each station in turn, its records stored before they are acknowledged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+
+import structlog
+
+from edge_gateway import station_policy as policy
+from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, StationConfiguration
+from edge_gateway.contacts import ContactBook
+from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
+from edge_gateway.outbox import Outbox
+from edge_gateway.outbox_store import Loss, OutboxStore
+from edge_gateway.slices import Series, Slice
+from edge_gateway.station_link import StationLink
+from edge_gateway.station_policy import Ask, Known, Question
+from edge_gateway.station_protocol import Fetched
+from station_config.clock import Clock
+
+log = structlog.get_logger()
+
+TURN_S = 2.0
+LINE_RETRY_S = 2.0
+
+
+@dataclass
+class _Member:
+    """A station of the line, as this thread remembers it between turns."""
+
+    station: StationConfiguration
+    identified: bool = False
+    failures: int = 0
+    next_attempt: float = 0.0
+    half_round_trip_s: float = 0.0
+    last_answer: Fetched | None = None
+    same_answers: int = 0
+
+
+class LinePoller:
+    """Polls the stations of one line until told to stop."""
+
+    def __init__(
+        self,
+        configuration: GatewayConfiguration,
+        line: LineConfiguration,
+        outbox: Outbox,
+        contacts: ContactBook,
+        clock: Clock,
+    ) -> None:
+        self._line = line
+        self._interval_s = configuration.poll_interval_s
+        self._clock_tolerance_s = configuration.clock_tolerance_s
+        self._outbox = outbox
+        self._contacts = contacts
+        self._clock = clock
+        self._link = StationLink(line)
+        self._members = [_Member(station) for station in line.stations]
+        self._cursors: dict[Series, int] = {}
+        self._line_fault = ""
+        self._log = log.bind(line=line.name)
+
+    def run(self, stop: threading.Event) -> None:
+        """Poll until `stop` is set. Raises OutboxDamaged, OutboxClosed."""
+        self._load_cursors()
+        try:
+            while not stop.is_set():
+                begun = time.monotonic()
+                more_to_fetch = self._round(stop)
+                if not more_to_fetch:
+                    stop.wait(max(0.0, begun + self._interval_s - time.monotonic()))
+        finally:
+            self._link.close()
+
+    def _load_cursors(self) -> None:
+        reader = self._outbox.reader()
+        self._cursors = {state.series: state.stored_through for state in reader.series()}
+        reader.close()
+
+    def _round(self, stop: threading.Event) -> bool:
+        """Give each station that is due its turn; return whether one has a backlog left."""
+        more_to_fetch = False
+        try:
+            self._link.open()
+            self._line_fault = ""
+            for member in self._members:
+                if not stop.is_set() and time.monotonic() >= member.next_attempt:
+                    more_to_fetch |= self._turn(member, stop)
+        except LinkError as error:
+            self._line_lost(error, stop)
+        except OutboxUnavailable as error:
+            self._log.error("the outbox cannot be written; stations keep their records", error=str(error))
+            stop.wait(LINE_RETRY_S)
+        return more_to_fetch
+
+    def _turn(self, member: _Member, stop: threading.Event) -> bool:
+        begun = time.monotonic()
+        try:
+            more_to_fetch = self._converse(member, stop)
+        except LineUnavailable:
+            raise
+        except LinkError as error:
+            self._failed(member, error, time.monotonic() - begun)
+            return False
+        self._answered(member)
+        return more_to_fetch
+
+    def _converse(self, member: _Member, stop: threading.Event) -> bool:
+        """Ask what the policy says until it says rest; return whether a backlog is left."""
+        known = Known(identified=member.identified)
+        ends_at = time.monotonic() + TURN_S
+        while True:
+            known = replace(known, time_used_up=stop.is_set() or time.monotonic() >= ends_at)
+            question = policy.next_question(known, self._clock.now(), self._clock_tolerance_s)
+            if question.ask is Ask.REST:
+                return question.more
+            known = self._ask(member, known, question)
+
+    def _ask(self, member: _Member, known: Known, question: Question) -> Known:
+        address = member.station.address
+        if question.ask is Ask.IDENTIFY:
+            return self._identify(member, known)
+        if question.ask is Ask.STATUS:
+            return self._read_status(member, known)
+        if question.ask is Ask.SET_CLOCK:
+            self._log.info("setting a station's clock", station=member.station.id, reason=question.reason)
+            delay_s = member.half_round_trip_s
+            self._link.set_clock(address, self._clock.now() + delay_s, delay_s)
+            # The station writes an event for the step: its status is read again before records are fetched.
+            return replace(known, clock_tried=True, status=None)
+        if question.ask is Ask.DECLARE_LOST:
+            return self._declare_lost(member, known, question)
+        return self._fetch(member, known, question)
+
+    def _identify(self, member: _Member, known: Known) -> Known:
+        found = self._link.read_station_id(member.station.address)
+        if found != member.station.id:
+            raise NotOurStation(
+                f"address {member.station.address} answers as station {found!r}, the configuration says "
+                f"{member.station.id!r}; nothing of it is used"
+            )
+        member.identified = True
+        return replace(known, identified=True)
+
+    def _read_status(self, member: _Member, known: Known) -> Known:
+        asked_at = self._clock.now()
+        status = self._link.read_status(member.station.address)
+        answered_at = self._clock.now()
+        member.half_round_trip_s = (answered_at - asked_at) / 2
+        if not self._contacts.all()[member.station.id].reachable:
+            self._log.info("a station answers", station=member.station.id, journal=status.journal, boot=status.boot)
+        self._contacts.update(
+            member.station.id,
+            reachable=True,
+            reason="answers",
+            journal=status.journal,
+            first_seq=status.first_seq,
+            next_seq=status.next_seq,
+            acknowledged=status.stored_through,
+            last_contact=int(answered_at),
+        )
+        return replace(
+            known,
+            status=status,
+            clock=policy.read_clock(status.clock_s, asked_at, answered_at),
+            stored_through=self._cursors.get(Series(member.station.id, status.journal)),
+        )
+
+    def _declare_lost(self, member: _Member, known: Known, question: Question) -> Known:
+        assert known.status is not None
+        assert question.lost is not None
+        loss = Loss(Series(member.station.id, known.status.journal), *question.lost, question.reason)
+        return replace(known, stored_through=self._lose(loss))
+
+    def _fetch(self, member: _Member, known: Known, question: Question) -> Known:
+        assert known.status is not None
+        status, series = known.status, Series(member.station.id, known.status.journal)
+        stored_through = self._cursors.get(series, status.stored_through)
+        fetched = self._link.fetch(
+            member.station.address, series.journal, question.from_seq, stored_through, question.number
+        )
+        acknowledged = max(stored_through, status.stored_through)
+        self._contacts.update(member.station.id, acknowledged=acknowledged)
+        known = replace(known, status=replace(status, stored_through=acknowledged))
+        if question.ask is Ask.ACKNOWLEDGE:
+            return known
+        return self._use(member, known, question, series, fetched)
+
+    def _use(self, member: _Member, known: Known, question: Question, series: Series, fetched: Fetched) -> Known:
+        """Store an answer, or declare what it proves lost, or neither; the turn asks for no more after "neither"."""
+        member.same_answers = member.same_answers + 1 if fetched == member.last_answer else 1
+        member.last_answer = fetched
+        judgement = policy.judge(question.from_seq, fetched, member.same_answers)
+        if judgement.lost is not None:
+            return replace(known, stored_through=self._lose(Loss(series, *judgement.lost, judgement.reason)))
+        if judgement.store:
+            return replace(known, stored_through=self._store(Slice(series, question.from_seq, fetched.records)))
+        self._log.warning("an answer was not used", station=member.station.id, reason=judgement.reason)
+        return replace(known, nothing_came=True)
+
+    def _store(self, piece: Slice) -> int:
+        contact = self._contacts.all()[piece.series.station].to_json()
+        now = self._clock.now()
+
+        def change(store: OutboxStore) -> int:
+            store.note_contact(piece.series.station, contact)
+            return store.append(piece, now)
+
+        self._cursors[piece.series] = self._outbox.write(change)
+        return self._cursors[piece.series]
+
+    def _lose(self, loss: Loss) -> int:
+        self._log.error("records lost before the gateway could read them", **loss._asdict())
+        now = self._clock.now()
+        self._outbox.write(lambda store: store.declare_lost(loss, now))
+        self._cursors[loss.series] = loss.last_seq
+        return loss.last_seq
+
+    def _answered(self, member: _Member) -> None:
+        member.failures = 0
+        member.next_attempt = 0.0
+        self._note(member, reachable=True, reason="answers")
+
+    def _failed(self, member: _Member, error: LinkError, cost_s: float) -> None:
+        member.failures += 1
+        member.identified = False
+        silent = sum(other.failures > policy.FAILURES_FORGIVEN for other in self._members)
+        pause_s = policy.pause_s(member.failures, cost_s, silent, self._interval_s)
+        member.next_attempt = time.monotonic() + pause_s
+        given_up = member.failures > policy.FAILURES_FORGIVEN or isinstance(error, NotOurStation)
+        before = self._contacts.all()[member.station.id]
+        if given_up and (before.reachable or before.reason != str(error)):
+            self._log.warning(
+                "a station does not answer", station=member.station.id, reason=str(error), next_in_s=pause_s
+            )
+        self._note(member, reachable=before.reachable and not given_up, reason=str(error))
+
+    def _note(self, member: _Member, *, reachable: bool, reason: str) -> None:
+        counters = self._link.counters(member.station.address)
+        self._contacts.update(
+            member.station.id,
+            reachable=reachable,
+            reason=reason,
+            questions=counters.questions,
+            timeouts=counters.timeouts,
+            late_bytes=counters.late_bytes,
+            wrong_answers=counters.wrong_answers,
+            refusals=counters.refusals,
+        )
+
+    def _line_lost(self, error: LinkError, stop: threading.Event) -> None:
+        """The port is not there: no station of this line can be reached until it is back."""
+        if str(error) != self._line_fault:
+            self._log.warning("the line cannot be used", reason=str(error))
+        self._line_fault = str(error)
+        self._link.close()
+        for member in self._members:
+            member.identified = False
+            self._note(member, reachable=False, reason=str(error))
+        stop.wait(LINE_RETRY_S)

@@ -1,0 +1,111 @@
+"""Where everything is: read from the outbox's file, with what the running gateway knows fresher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from edge_gateway.configuration import GatewayConfiguration
+from edge_gateway.contacts import Contact
+from edge_gateway.outbox_file import damaged_files
+from edge_gateway.outbox_reader import OutboxReader, SeriesState
+
+SECONDS_PER_DAY = 86_400
+HOURS_PER_DAY = 24
+BYTES_PER_RECORD_WORST = 64  # a record in a slice of its own, with the tree around it
+RECORDS_THAT_TELL_A_SIZE = 10_000
+LOSSES_SHOWN = 100
+
+
+def read_status(
+    configuration: GatewayConfiguration, reader: OutboxReader, now: float, fresh: Mapping[str, Contact]
+) -> dict[str, Any]:
+    """Return the gateway's status as JSON-ready data; `fresh` contacts go before those kept in the outbox."""
+    with reader.one_moment():
+        series = reader.series()
+        kept = {station: Contact.from_json(text) for station, text in reader.contacts().items()}
+        lost, losses, used = reader.lost_records(), reader.losses(LOSSES_SHOWN), reader.used_bytes()
+    stations = {
+        station.id: _station(
+            fresh.get(station.id) or kept.get(station.id) or Contact(station.id),
+            [state for state in series if state.series.station == station.id],
+            lost.get(station.id, 0),
+            now,
+        )
+        for station in configuration.stations
+    }
+    return {
+        "gateway": configuration.id,
+        "online": True,
+        "time": int(now),
+        "version": version("tram"),
+        "stations": stations,
+        "outbox": _outbox(configuration, series, used, now),
+        "dropped": {
+            "records": sum(lost.values()),
+            "ranges": [[*loss.series, loss.first_seq, loss.last_seq, loss.reason] for loss in losses],
+        },
+    }
+
+
+def records_per_day(state: SeriesState, now: float) -> float:
+    """Return the present rate of a series: its last whole hour, or the present one where that is all there is."""
+    hours_since = int(now) // 3600 - state.hour
+    if hours_since == 0 and state.last_hour_records is not None:
+        return max(state.last_hour_records, state.hour_records) * HOURS_PER_DAY
+    if hours_since <= 1:
+        return state.hour_records * HOURS_PER_DAY
+    return 0.0
+
+
+def days_left(configuration: GatewayConfiguration, buffered: int, used_bytes: int, per_day: float) -> float | None:
+    """Return how many days the outbox lasts when nothing is committed any more; None when nothing comes in."""
+    if per_day <= 0:
+        return None
+    each = used_bytes / buffered if buffered >= RECORDS_THAT_TELL_A_SIZE else BYTES_PER_RECORD_WORST
+    by_size = max(0, configuration.outbox.max_bytes - used_bytes) / (each * per_day)
+    return round(min(by_size, configuration.outbox.max_age_days), 1)
+
+
+def _station(contact: Contact, series: list[SeriesState], lost: int, now: float) -> dict[str, Any]:
+    current = next((state for state in series if state.series.journal == contact.journal), None)
+    oldest = [state.oldest_received_at for state in series if state.oldest_received_at is not None]
+    return {
+        "journal": contact.journal,
+        "first_seq": contact.first_seq,
+        "next_seq": contact.next_seq,
+        "stored_through": current and current.stored_through,
+        "acknowledged": contact.acknowledged,
+        "buffered": sum(state.buffered for state in series),
+        "committed_through": current and committed_through(current),
+        "committed": sum(state.committed for state in series),
+        "dropped": lost,
+        "oldest": min(oldest, default=None),
+        "records_per_day": sum(records_per_day(state, now) for state in series),
+        "last_contact": contact.last_contact,
+        "reachable": contact.reachable,
+        "reason": contact.reason,
+        "timeouts": contact.timeouts,
+        "late_bytes": contact.late_bytes,
+        "wrong_answers": contact.wrong_answers,
+        "older_journals": [state.series.journal for state in series if state.buffered and state is not current],
+    }
+
+
+def committed_through(state: SeriesState) -> int:
+    """Return the sequence number up to which nothing waits for a commit (committed, or declared lost)."""
+    return state.stored_through if state.first_buffered is None else state.first_buffered - 1
+
+
+def _outbox(configuration: GatewayConfiguration, series: list[SeriesState], used: int, now: float) -> dict[str, Any]:
+    buffered = sum(state.buffered for state in series)
+    per_day = sum(records_per_day(state, now) for state in series)
+    return {
+        "buffered": buffered,
+        "used_bytes": used,
+        "max_bytes": configuration.outbox.max_bytes,
+        "records_per_day": per_day,
+        "days_left": days_left(configuration, buffered, used, per_day),
+        "damaged_files": [path.name for path in damaged_files(configuration.outbox_path)],
+    }

@@ -1,0 +1,78 @@
+"""The real `tram-gateway run` as a process, as it runs in the field."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-c", "from edge_gateway.commands import app; app()"]
+
+
+class RunningGateway:
+    """gateway.toml in `folder`, and the process that runs on it."""
+
+    def __init__(self, folder: Path, port: str, broker_port: int, stations: dict[str, int], **settings: object) -> None:
+        self.folder = folder
+        self.file = folder / "gateway.toml"
+        broker = {"commit_timeout_s": settings.pop("commit_timeout_s", 1.0), "retry_max_s": 0.5, "retry_min_s": 0.1}
+        lines = [
+            'id = "gw-test"',
+            'state_dir = "state"',
+            f"poll_interval_s = {settings.pop('poll_interval_s', 0.05)}",
+            "status_interval_s = 0.5",
+            *(f"{key} = {value}" for key, value in settings.items()),
+            "[broker]",
+            f"port = {broker_port}",
+            *(f"{key} = {value}" for key, value in broker.items()),
+            "[[line]]",
+            'name = "uplink"',
+            f'port = "{port}"',
+            "timeout_s = 0.3",
+            *(f'[[line.station]]\nid = "{name}"\naddress = {address}' for name, address in stations.items()),
+        ]
+        self.file.write_text("\n".join(lines))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def outbox(self) -> Path:
+        return self.folder / "state" / "outbox.sqlite"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with (self.folder / "gateway.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*PROGRAM, "run", "--config", str(self.file), "--log", "json"], stderr=log, stdout=log, env=os.environ
+            )
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(5)
+
+    def terminate(self) -> int:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(15)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def log(self) -> str:
+        return (self.folder / "gateway.log").read_text()
+
+    def status(self) -> dict[str, Any]:
+        done = subprocess.run(
+            [*PROGRAM, "status", "--config", str(self.file), "--json"], capture_output=True, check=True, timeout=20
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
