@@ -21,6 +21,7 @@ from station_config.salinity import practical_salinity
 HOUR_S = 3600.0
 DAY_S = 86400.0
 LOCAL_OFFSET_S = 7 * HOUR_S  # Asia/Ho_Chi_Minh has had no other offset since 1975
+SCAN_STEP_S = 60.0
 _JANUARY_1_2026 = 1767225600.0
 _J2000_NOON = 946728000.0
 
@@ -71,6 +72,9 @@ CONSTITUENTS = {
 _LAG_S_PER_KM = 0.049 * HOUR_S  # 2 to 2.5 h from the mouth to Mỹ Tho
 _SLACK_LAG_S = 1.2 * HOUR_S  # high-water slack follows high water
 _EXCURSION_KM_PER_M = 5.0  # 16 km for a spring range of 3 to 3.5 m
+# Salt comes in patches (canals, bends, wind), so a gauge never draws the smooth curve of the tide.
+_PATCH_KM = 0.4
+_PATCH_PERIOD_S = 2100.0
 
 # Mid-month discharge of the Mekong into its delta in a dry year, m3/s.
 _DISCHARGE_BY_MONTH = (4200, 2500, 2000, 1900, 3200, 8000, 15000, 22000, 26000, 24000, 15000, 8000)
@@ -155,8 +159,10 @@ def salinity(times: ArrayLike, river_km: float, seed: int, discharge: ArrayLike 
 
 def displacement_km(times: ArrayLike, river_km: float, seed: int) -> Array:
     """Return how far inland of its mean position the water of this place is: what the tidal prism carries."""
-    before = np.asarray(times, dtype=np.float64) - _SLACK_LAG_S
-    return _EXCURSION_KM_PER_M * (tide_m(before, river_km) + surge_m(before, seed))
+    moments = np.asarray(times, dtype=np.float64)
+    before = moments - _SLACK_LAG_S
+    patches = _PATCH_KM * smooth(seed, f"patches {river_km:g}", moments, _PATCH_PERIOD_S)
+    return _EXCURSION_KM_PER_M * (tide_m(before, river_km) + surge_m(before, seed)) + patches
 
 
 def _slope(times: Array, flow: Array) -> Array:
@@ -210,6 +216,7 @@ class Estuary:
     """The model as a source of truth for the instruments and for the planner."""
 
     seed: int = 1
+    season: int = 2026  # the year whose dry season the planner looks at
 
     def water(self, place: Place, time: float) -> WaterState:
         """Return the state of the water at one moment."""
@@ -221,3 +228,8 @@ class Estuary:
     def salinity(self, place: Place, times: Array) -> Array:
         """Return practical salinity for many moments at once."""
         return salinity(times, place.river_km, self.seed)
+
+    def scan_times(self, place: Place) -> Array:
+        """Return every minute of the dry season, January to April, local time: where the planner may look."""
+        begin, end = (np.datetime64(f"{self.season}-{month}-01", "s").astype(np.int64) for month in ("01", "05"))
+        return np.arange(begin, end, SCAN_STEP_S) - LOCAL_OFFSET_S

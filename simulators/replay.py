@@ -23,7 +23,7 @@ import numpy as np
 from simulators.errors import SimulatorError
 from simulators.estuary import Place, WaterState
 from simulators.noise import Array
-from station_config.salinity import conductivity_from_25
+from station_config.salinity import conductivity_from_25, practical_salinity
 
 COMPENSATION_ALPHA_PER_C = 0.0191
 ROW_S = 900.0
@@ -83,6 +83,19 @@ class Replay:
             water_temperature_c=temperature,
             level_m=place.elevation_m + float(self.series.depth_m[row]),
         )
+
+    def salinity(self, place: Place, times: Array) -> Array:
+        """Return practical salinity for many moments, from conductivity: what the chain will make of these rows."""
+        late = times - place.shift_s
+        rows = np.searchsorted(self.series.times, late, side="right") - 1
+        holds = (rows >= 0) & (late < self.series.times[rows] + ROW_S)
+        temperature, compensated = self.series.temperature_c[rows], self.series.conductivity_25_ms_cm[rows]
+        in_situ = conductivity_from_25(compensated, temperature, COMPENSATION_ALPHA_PER_C)
+        return np.where(holds, practical_salinity(in_situ, temperature), np.nan)
+
+    def scan_times(self, place: Place) -> Array:
+        """Return the beginning of every row's quarter of an hour, gaps included."""
+        return np.arange(self.series.times[0], self.series.times[-1] + ROW_S, ROW_S) + place.shift_s
 
 
 def read_series(path: Path, standard_time_h: float | None = None) -> Series:
