@@ -47,7 +47,7 @@ class RecordError(ValueError):
     """These bytes are not a record or a batch of records; the text says why."""
 
 
-def _crc_table():
+def _crc_table() -> array:
     table = array("H")
     for i in range(256):
         crc = i
@@ -60,7 +60,7 @@ def _crc_table():
 _CRC_TABLE = _crc_table()
 
 
-def crc16(data, crc=0xFFFF):
+def crc16(data: bytes | bytearray | memoryview, crc: int = 0xFFFF) -> int:
     # CRC-16/MODBUS. Over a frame or a record with its own CRC behind it the result is 0.
     table = _CRC_TABLE
     for byte in data:
@@ -68,7 +68,7 @@ def crc16(data, crc=0xFFFF):
     return crc
 
 
-def encode(record):
+def encode(record: Record) -> bytes:
     """Return the 18 bytes of a Record; raises RecordError when a field does not fit."""
     try:
         body = struct.pack(
@@ -81,7 +81,7 @@ def encode(record):
     return body + struct.pack("<H", crc16(body))
 
 
-def decode(data, offset=0):
+def decode(data: bytes | bytearray | memoryview, offset: int = 0) -> Record:
     """Return the Record in data[offset:offset+18]; raises RecordError when length, CRC or version is wrong."""
     if offset < 0 or len(data) - offset < SIZE:
         raise RecordError("%d bytes, a record has %d" % (len(data) - offset, SIZE))
@@ -94,14 +94,14 @@ def decode(data, offset=0):
     return Record(*fields[1:])
 
 
-def batch_header(journal, number):
+def batch_header(journal: int, number: int) -> bytes:
     """Return the 10 bytes before `number` records of a journal (u32 id)."""
     if not (0 <= journal <= 0xFFFFFFFF and 0 < number <= 0xFFFF):
         raise RecordError("journal %r, %r records: not a batch" % (journal, number))
     return struct.pack(_BATCH_HEADER, BATCH_MAGIC, journal, number)
 
 
-def split_batch(data):
+def split_batch(data: bytes | bytearray | memoryview) -> tuple[int, bytes]:
     """Return (journal, the records' bytes end to end) of a batch; raises RecordError. Records are not decoded."""
     if len(data) < BATCH_HEADER_SIZE:
         raise RecordError("%d bytes, a batch header has %d" % (len(data), BATCH_HEADER_SIZE))
