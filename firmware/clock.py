@@ -1,0 +1,54 @@
+# What time it is: unix seconds UTC once the clock is set, seconds since boot before.
+#
+# MicroPython counts from 1970 on some ports and from 2000 on others; only this file knows. A clock that shows a year
+# before 2024 has not been set. Seconds since boot come from the same counter, corrected by every step: both run at
+# one rate.
+from firmware.errors import ClockRefused
+
+EARLIEST = 1_704_067_200  # 2024-01-01
+LATEST = 4_102_444_800  # 2100-01-01
+_FROM_1970_TO_2000 = 946_684_800
+_TOLERATED_STEP_S = 1
+
+
+class Clock:
+    # time: has time() and gmtime() as MicroPython's module; rtc: has datetime(tuple) as machine.RTC
+    def __init__(self, time, rtc):
+        self._time = time
+        self._rtc = rtc
+        self._offset = _FROM_1970_TO_2000 if time.gmtime(0)[0] == 2000 else 0
+        self._started = self._unix()
+        self.is_set = EARLIEST <= self._started < LATEST
+        self.uncertainty_ms = 0
+        self.steps = 0  # how often the clock has been moved: who plans ahead looks here
+
+    def _unix(self):
+        return int(self._time.time()) + self._offset
+
+    def uptime_s(self):
+        return max(0, self._unix() - self._started)
+
+    def now(self):
+        return self._unix() if self.is_set else self.uptime_s()
+
+    def step_to(self, unix_s):
+        # The step in seconds that setting the clock to unix_s would make, or None when it is right already.
+        # Raises ClockRefused for times that cannot be.
+        if not EARLIEST <= unix_s < LATEST:
+            raise ClockRefused("unix time %d is before 2024 or after 2099" % unix_s)
+        step_s = unix_s - self.now()
+        if self.is_set and abs(step_s) <= _TOLERATED_STEP_S:
+            return None
+        return step_s
+
+    def set(self, unix_s, milliseconds, uncertainty_ms):
+        try:
+            year, month, day, hour, minute, second, weekday = self._time.gmtime(unix_s - self._offset)[:7]
+        except OverflowError:
+            raise ClockRefused("unix time %d is beyond this port's calendar" % unix_s)
+        before = self._unix()
+        self._rtc.datetime((year, month, day, weekday, hour, minute, second, milliseconds * 1000))
+        self._started += self._unix() - before
+        self.uncertainty_ms = uncertainty_ms
+        self.is_set = True
+        self.steps += 1

@@ -1,0 +1,106 @@
+# Power on to running station. The one file that touches the board's hardware; everything else is handed what it needs.
+import asyncio
+import gc
+import os
+import sys
+import time
+
+import machine
+
+from firmware import configuration as station_file
+from firmware import version
+from firmware.bus import Client
+from firmware.clock import Clock
+from firmware.errors import ConfigurationError
+from firmware.instruments import Instrument
+from firmware.journal import Journal
+from firmware.line import Line
+from firmware.log import Log
+from firmware.station import Station
+from firmware.uplink import Server, Uplink
+
+WATCHDOG_MS = 8000  # the RP2040's longest is 8.3 s
+TECHNICIAN_MS = 900_000  # how long the board waits at the console after Ctrl-C before it measures again
+
+
+def run():
+    watchdog = machine.WDT(timeout=WATCHDOG_MS)
+    clock = Clock(time, machine.RTC())
+    log = Log("/log.txt", clock)
+    configuration = _load_configuration(log)
+    journal = _open_journal(configuration, log)
+    station, uplink = _assemble(configuration, clock, journal, log)
+    station.note_start(machine.reset_cause())
+    _say_start(configuration, journal)
+    try:
+        asyncio.run(station.run(uplink, watchdog))
+    except KeyboardInterrupt:
+        _hand_over(watchdog)
+
+
+def _load_configuration(log):
+    try:
+        with open("/station.json", "rb") as file:
+            return station_file.parse(file.read())
+    except OSError:
+        log.write("no /station.json: flash the station; until then it answers at address 247")
+    except ConfigurationError as error:
+        log.fault("configuration refused, answering at address 247", error)
+    return station_file.DEFAULT
+
+
+def _open_journal(configuration, log):
+    size = configuration.journal
+    journal = Journal("/journal", size.segment_records, size.max_bytes, os.urandom)
+    for repair in journal.open():
+        log.write("journal: " + repair)
+    return journal
+
+
+def _assemble(configuration, clock, journal, log):
+    bus = _open_line(configuration.bus, log, "bus") if configuration.sensors else None
+    uplink_line = _open_line(configuration.uplink, log, "uplink")
+    instruments = [Instrument(sensor) for sensor in configuration.sensors]
+    station = Station(configuration, clock, journal, log, Client(bus) if bus else None, instruments)
+    server = Server(configuration.address, configuration.station, version.TEXT, station)
+    return station, Uplink(uplink_line, server) if uplink_line else None
+
+
+def _open_line(port, log, name):
+    # A port this board does not have is a fault of the configuration, and the station does without it.
+    pins = {"tx": port.tx, "rx": port.rx}
+    wiring = {key: machine.Pin(pin) for key, pin in pins.items() if pin is not None}
+    try:
+        uart = machine.UART(
+            port.uart, baudrate=port.baud, bits=port.bits, parity=port.parity, stop=port.stop, rxbuf=512, **wiring
+        )
+        de = None if port.de is None else machine.Pin(port.de, machine.Pin.OUT, value=0)
+    except (ValueError, OSError) as error:
+        log.fault("%s: UART %d cannot be opened, check station.json" % (name, port.uart), error)
+        return None
+    return Line(uart, port.baud, de)
+
+
+def _say_start(configuration, journal):
+    gc.collect()
+    print(
+        "tram station=%s journal=%08x next_seq=%d version=%s"
+        % (configuration.station, journal.id, journal.next_seq, version.TEXT)
+    )
+
+
+def _hand_over(watchdog):
+    # A technician stopped the application to work at the console. The watchdog cannot be switched off, so a timer feeds
+    # it, for a while: a board left alone measures again. Ports without timers can make the watchdog patient instead.
+    if not hasattr(machine, "Timer"):
+        machine.WDT(timeout=TECHNICIAN_MS)
+        return
+    left = [TECHNICIAN_MS // 2000]
+
+    def feed(_):
+        left[0] -= 1
+        if left[0] > 0:
+            watchdog.feed()
+
+    machine.Timer(0 if sys.platform == "esp32" else -1).init(period=2000, mode=machine.Timer.PERIODIC, callback=feed)
+    watchdog.feed()

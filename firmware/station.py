@@ -1,0 +1,238 @@
+# The station: its loops, and what they share. Everything it needs is handed in, so it runs on any board and in a test.
+#
+# sample    every sample_s: read each instrument, give each channel its sample
+# record    every record_s: one record per channel, whatever happened, stored with one sync
+# uplink    answer the gateway
+# watch     feed the watchdog while the other three come round
+#
+# All run in one thread and give way only while they wait, so none sees another's half-done work.
+import gc
+from asyncio import gather
+
+from firmware import registers, version
+from firmware import ticks as real_ticks
+from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, NOT_EVALUATED
+from firmware.schedule import Intervals, Samples
+
+_LOOK_MS = 20  # the wall clock is looked at this often; it may run faster than real time on a bench
+_REST_MS = 1000  # after a fault
+_HUNG_AFTER_MS = 120_000  # a loop that has not come round for this long is not healthy
+_WATCH_MS = 1000
+_MOST_WAITING = 256  # records that wait for a flash that takes none; beyond that the oldest go
+_COUNT_MAX = 0x7FFFFFFF
+
+# Health parameters of the vocabulary, sensor 0
+_FREE_HEAP = 18
+_BUS_TIMEOUTS = 19
+_BUS_CRC_ERRORS = 20
+_BUS_LATE_ANSWERS = 21
+
+
+class Station:
+    def __init__(self, configuration, clock, journal, log, client, instruments, ticks=real_ticks):
+        self.configuration = configuration
+        self.clock = clock
+        self.journal = journal
+        self.client = client
+        self.reset_cause = 0
+        self.channels = [channel for instrument in instruments for channel in instrument.channels]
+        self.status = Status(self)
+        self._log = log
+        self._instruments = instruments
+        self._ticks = ticks
+        self._samples = Samples(configuration.sample_s)
+        self._intervals = Intervals(configuration.record_s)
+        self._steps = 0
+        self._interval_number = 0
+        self._waiting = []  # records made and not stored yet
+        self._came_round_ms = {}
+
+    async def run(self, uplink, watchdog):
+        # Never returns. uplink or client may be None when their port could not be opened.
+        loops = [self._loop("record", self._record_once), self._watch(watchdog)]
+        if self.client is not None:
+            loops.append(self._loop("sample", self._sample_once))
+        if uplink is not None:
+            loops.append(self._loop("uplink", uplink.serve_once))
+        await gather(*loops)
+
+    async def _loop(self, name, once):
+        while True:
+            try:
+                await once()
+                self._came_round_ms[name] = self._ticks.ticks_ms()
+            except Exception as error:  # the edge of a loop: whatever it was, the station goes on and the log names it
+                self._log.fault(name, error)
+                await self._ticks.sleep_ms(_REST_MS)
+
+    async def _watch(self, watchdog):
+        while True:
+            if self._is_healthy():
+                watchdog.feed()
+            await self._ticks.sleep_ms(_WATCH_MS)
+
+    def _is_healthy(self):
+        now_ms = self._ticks.ticks_ms()
+        return all(self._ticks.ticks_diff(now_ms, at) < _HUNG_AFTER_MS for at in self._came_round_ms.values())
+
+    # What happened at the start
+
+    def note_start(self, reset_cause):
+        self.reset_cause = reset_cause
+        boots, changed = self.journal.start_boot(self.configuration.hash)
+        events = [self._event(EVENT_BOOT, boots)]
+        if changed:
+            events.append(self._event(EVENT_CONFIGURATION, self.configuration.hash))
+        self._store(events)
+
+    def _event(self, parameter, count, time=None):
+        now = self.clock.now() if time is None else time
+        return now, max(-_COUNT_MAX, min(_COUNT_MAX, count)), 0, parameter, NOT_EVALUATED
+
+    # Samples and records
+
+    async def _sample_once(self):
+        if not self._samples.is_due(self.clock.now()):
+            await self._ticks.sleep_ms(_LOOK_MS)
+            return
+        for instrument in self._instruments:
+            await instrument.start(self.client)
+        for instrument in self._instruments:
+            await instrument.sample(self.client)
+            self._came_round_ms["sample"] = self._ticks.ticks_ms()
+
+    async def _record_once(self):
+        if self._steps != self.clock.steps:
+            self._steps = self.clock.steps
+            self._intervals.clock_moved(self.clock.now())
+        end = self._intervals.due(self.clock.now())
+        if end is None:
+            await self._ticks.sleep_ms(_LOOK_MS)
+            return
+        self._store(self._close_interval(end))
+        gc.collect()
+
+    def _close_interval(self, end):
+        entries = []
+        for channel in self.channels:
+            count, flag = channel.close()
+            entries.append((end, count, channel.sensor, channel.parameter, flag))
+        self._interval_number += 1
+        every = self.configuration.health_every
+        if every and self._interval_number % every == 0:
+            entries += self._health(end)
+        return entries
+
+    def _health(self, time):
+        gc.collect()
+        values = [(_FREE_HEAP, free_heap() * 10 // 1024)]
+        if self.client is not None:
+            values.append((_BUS_TIMEOUTS, self.client.timeouts))
+            values.append((_BUS_CRC_ERRORS, self.client.crc_errors))
+            values.append((_BUS_LATE_ANSWERS, self.client.late_answers))
+        return [(time, min(value, 3_999_999), 0, parameter, NOT_EVALUATED) for parameter, value in values]
+
+    def _store(self, entries):
+        # Records that cannot be stored now wait for the next interval.
+        self._waiting += entries
+        if len(self._waiting) > _MOST_WAITING:
+            self._log.write("flash takes no records: %d lost" % (len(self._waiting) - _MOST_WAITING))
+            self._waiting = self._waiting[-_MOST_WAITING:]
+        if not self._waiting:
+            return
+        self.journal.append(self._waiting)
+        self._waiting = []
+
+    # The gateway's wish
+
+    def set_clock(self, unix_s, milliseconds, uncertainty_ms):
+        # Raises ClockRefused or JournalError. The event goes first: it is what readers restamp earlier records by.
+        step_s = self.clock.step_to(unix_s)
+        if step_s is None:
+            return
+        self._store([self._event(EVENT_CLOCK_SET, step_s, unix_s)])
+        self.clock.set(unix_s, milliseconds, uncertainty_ms)
+
+
+def free_heap():
+    # Bytes; 0 on CPython, which does not say.
+    return gc.mem_free() if hasattr(gc, "mem_free") else 0
+
+
+class Status:
+    # The values of the register map, by the names the map gives them.
+    def __init__(self, station):
+        self._station = station
+
+    def magic(self):
+        return registers.MAGIC
+
+    def map_version(self):
+        return registers.MAP_VERSION
+
+    def journal_id(self):
+        return self._station.journal.id
+
+    def first_seq(self):
+        return self._station.journal.first_seq
+
+    def next_seq(self):
+        return self._station.journal.next_seq
+
+    def stored_through(self):
+        return self._station.journal.stored_through
+
+    def clock(self):
+        return self._station.clock.now()
+
+    def clock_state(self):
+        return 1 if self._station.clock.is_set else 0
+
+    def milliseconds(self):
+        return 0
+
+    def uncertainty_ms(self):
+        return min(0xFFFF, self._station.clock.uncertainty_ms)
+
+    def uptime_s(self):
+        return self._station.clock.uptime_s()
+
+    def boots(self):
+        return self._station.journal.boots
+
+    def reset_cause(self):
+        return self._station.reset_cause
+
+    def free_heap_kib(self):
+        return free_heap() // 1024
+
+    def configuration_hash(self):
+        return self._station.configuration.hash
+
+    def bus_polls(self):
+        return self._counter("polls")
+
+    def bus_timeouts(self):
+        return self._counter("timeouts")
+
+    def bus_crc_errors(self):
+        return self._counter("crc_errors")
+
+    def bus_late_answers(self):
+        return self._counter("late_answers")
+
+    def _counter(self, name):
+        client = self._station.client
+        return 0 if client is None else getattr(client, name)
+
+    def version_major(self):
+        return version.VERSION[0]
+
+    def version_minor(self):
+        return version.VERSION[1]
+
+    def version_patch(self):
+        return version.VERSION[2]
+
+    def station_id(self):
+        return self._station.configuration.station

@@ -1,0 +1,193 @@
+# The station as a Modbus RTU server on a line it shares with others.
+#
+# Server turns a question into an answer and knows no port. Uplink listens on a Line, where it hears everybody else's
+# questions and answers as well. A question ends what is on the line, because its sender waits; so whatever ends in
+# a sealed question to us is answered at once, and the rest is forgotten when the line falls silent.
+import struct
+
+from firmware import registers, rtu
+from firmware.errors import ClockRefused, JournalError
+from firmware.record import SIZE
+
+_SILENCE_MS = 50  # longer than the pauses USB adapters make inside a message
+_LISTEN_MS = 500
+_VENDOR, _PRODUCT = b"Tram", b"station"
+
+
+class Server:
+    # station has: register values by the names of the map (status), channels, journal, set_clock()
+    def __init__(self, address, station_id, version_text, station):
+        self.address = address
+        self._station = station
+        self._objects = {0: _VENDOR, 1: _PRODUCT, 2: version_text.encode(), 0x80: station_id.encode()}
+        self._image = bytearray(2 * registers.INPUT_END)
+        self._out = bytearray(rtu.MAX_FRAME)
+        self._answers = {
+            rtu.READ_HOLDING: self._read_holding,
+            rtu.READ_INPUT: self._read_input,
+            rtu.WRITE_MULTIPLE: self._write_holding,
+            rtu.READ_WRITE: self._fetch_records,
+            rtu.IDENTIFY: self._identify,
+        }
+
+    def answer(self, request):
+        # request: a sealed frame to us (memoryview). Returns the sealed answer, a view that the next one overwrites.
+        out = self._out
+        out[0] = self.address
+        out[1] = request[1]
+        handler = self._answers.get(request[1])
+        length = handler(request, out) if handler else -rtu.ILLEGAL_FUNCTION
+        if length < 0:
+            out[1] = request[1] | rtu.FAILED
+            out[2] = -length
+            length = 3
+        return memoryview(out)[: rtu.seal_into(out, length)]
+
+    # Each handler puts the answer into out and returns its length without the CRC, or minus the exception code.
+
+    def _read_holding(self, request, out):
+        first, count = struct.unpack(">HH", request[2:6])
+        if not 1 <= count <= 125:
+            return -rtu.ILLEGAL_VALUE
+        if first + count > registers.HOLDING_END:
+            return -rtu.ILLEGAL_ADDRESS
+        image = bytearray(2 * registers.HOLDING_END)
+        registers.fill(registers.HOLDING, self._station.status, image, first, count)
+        return _registers_out(out, image, first, count)
+
+    def _read_input(self, request, out):
+        first, count = struct.unpack(">HH", request[2:6])
+        if not 1 <= count <= 125:
+            return -rtu.ILLEGAL_VALUE
+        if first + count <= registers.INPUT_END:
+            registers.fill(registers.INPUT, self._station.status, self._image, first, count)
+            return _registers_out(out, self._image, first, count)
+        if first >= registers.LIVE and first + count <= registers.LIVE_END:
+            return self._read_live(out, first - registers.LIVE, count)
+        return -rtu.ILLEGAL_ADDRESS
+
+    def _read_live(self, out, first, count):
+        block = bytearray(2 * registers.LIVE_SIZE)
+        shown = -1
+        for i in range(count):
+            channel, part = divmod(first + i, registers.LIVE_SIZE)
+            if channel != shown:
+                self._live_block(channel, block)
+                shown = channel
+            out[3 + 2 * i] = block[2 * part]
+            out[4 + 2 * i] = block[2 * part + 1]
+        out[2] = 2 * count
+        return 3 + 2 * count
+
+    def _live_block(self, number, block):
+        channels = self._station.channels
+        if number >= len(channels):
+            struct.pack_into(">HHI", block, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF)
+            return
+        channel = channels[number]
+        struct.pack_into(
+            ">HHf", block, 0, channel.sensor << 8 | channel.parameter, channel.live_flag, channel.live_value()
+        )
+
+    def _write_holding(self, request, out):
+        first, count = struct.unpack(">HH", request[2:6])
+        if request[6] != 2 * count or not 1 <= count <= 123:
+            return -rtu.ILLEGAL_VALUE
+        if (
+            first != 0 or not 2 <= count <= registers.HOLDING_END
+        ):  # the two halves of a time are set together or not at all
+            return -rtu.ILLEGAL_ADDRESS
+        values = struct.unpack(">IHH", bytes(request[7 : 7 + 2 * count]) + bytes(2 * (registers.HOLDING_END - count)))
+        if values[1] > 999:
+            return -rtu.ILLEGAL_VALUE
+        try:
+            self._station.set_clock(*values)
+        except ClockRefused:
+            return -rtu.ILLEGAL_VALUE
+        except JournalError:
+            return -rtu.DEVICE_FAILURE
+        out[2:6] = request[2:6]
+        return 6
+
+    def _fetch_records(self, request, out):
+        read_first, read_count, write_first, write_count = struct.unpack(">HHHH", request[2:10])
+        if read_first != registers.FETCH_READ or write_first != registers.FETCH_WRITE:
+            return -rtu.ILLEGAL_ADDRESS
+        most, rest = divmod(read_count, registers.RECORD_REGISTERS)
+        if (
+            rest
+            or not 1 <= most <= registers.MOST_RECORDS
+            or write_count != registers.FETCH_WRITE_COUNT
+            or request[10] != 12
+        ):
+            return -rtu.ILLEGAL_VALUE
+        journal_id, from_seq, stored_through = struct.unpack(">III", request[11:23])
+        journal = self._station.journal
+        if journal_id != journal.id:
+            return -rtu.ILLEGAL_VALUE
+        try:
+            journal.acknowledge(stored_through)
+            held = journal.read_into(memoryview(out)[3:], from_seq, most)
+        except OSError:
+            return -rtu.DEVICE_FAILURE
+        for i in range(3 + held * SIZE, 3 + most * SIZE):
+            out[i] = 0xFF
+        out[2] = most * SIZE
+        return 3 + most * SIZE
+
+    def _identify(self, request, out):
+        code, first = request[3], request[4]
+        if request[2] != rtu.IDENTIFY_MEI:
+            return -rtu.ILLEGAL_FUNCTION
+        if code not in (1, 2, 3, 4):
+            return -rtu.ILLEGAL_VALUE
+        if code == 4:
+            chosen = [first] if first in self._objects else []
+        else:
+            chosen = [number for number in sorted(self._objects) if number >= first and (code == 3 or number < 0x80)]
+        if not chosen:
+            return -rtu.ILLEGAL_ADDRESS
+        return self._objects_out(out, code, chosen)
+
+    def _objects_out(self, out, code, chosen):
+        struct.pack_into(">BBBBBB", out, 2, rtu.IDENTIFY_MEI, code, 0x83, 0, 0, len(chosen))
+        at = 8
+        for number in chosen:
+            text = self._objects[number]
+            out[at] = number
+            out[at + 1] = len(text)
+            out[at + 2 : at + 2 + len(text)] = text
+            at += 2 + len(text)
+        return at
+
+
+def _registers_out(out, image, first, count):
+    out[2] = 2 * count
+    out[3 : 3 + 2 * count] = memoryview(image)[2 * first : 2 * (first + count)]
+    return 3 + 2 * count
+
+
+class Uplink:
+    # A Server on a Line.
+    def __init__(self, line, server):
+        self._line = line
+        self._server = server
+        self._heard = bytearray(rtu.MAX_FRAME)
+        self._held = 0
+
+    async def serve_once(self):
+        # Listen for a moment; answer the question if one came. Returns whether one did.
+        if self._held == len(self._heard):
+            self._held = 0  # more than any frame holds: not for us
+        number = await self._line.receive(self._heard, self._held, _SILENCE_MS if self._held else _LISTEN_MS)
+        if not number:
+            self._held = 0
+            return False
+        self._held += number
+        start = rtu.find_request(self._heard, self._held, self._server.address)
+        if start < 0:
+            return False
+        answer = self._server.answer(memoryview(self._heard)[start : self._held])
+        self._held = 0
+        await self._line.send(answer)
+        return True
