@@ -47,7 +47,7 @@ class RecordError(ValueError):
     """These bytes are not a record or a batch of records; the text says why."""
 
 
-def _crc_table() -> array:
+def _crc_table() -> "array[int]":
     table = array("H")
     for i in range(256):
         crc = i

@@ -248,11 +248,16 @@ class KellerAcculevel(Instrument):
         if self._dry:
             return self._disturbed(0.0, 2e-5, "pressure"), self._surroundings.weather(time).air_temperature_c
         water = self._surroundings.water(time)
-        depth_m = water.level_m - self._surroundings.elevation_m
-        above_m = depth_m if math.isnan(depth_m) else max(0.0, depth_m)
-        pressure = above_m * _BAR_PER_METRE_OF_FRESH_WATER * _relative_density(water)
+        pressure = pressure_bar(water, self._surroundings.elevation_m)
         temperature = self._disturbed(water.water_temperature_c, 0.02, "temperature")
         return self._disturbed(pressure, 5e-5, "pressure"), temperature
+
+
+def pressure_bar(water: WaterState, elevation_m: float) -> float:
+    """Return the pressure of the water above a sensor, 0 when it stands dry, NaN where the level is not known."""
+    depth_m = water.level_m - elevation_m
+    above_m = depth_m if math.isnan(depth_m) else max(0.0, depth_m)
+    return above_m * _BAR_PER_METRE_OF_FRESH_WATER * _relative_density(water)
 
 
 def _relative_density(water: WaterState) -> float:

@@ -1,0 +1,272 @@
+"""A bench: the whole chain on this machine, each part the real program in a process of its own, with plugs to pull.
+
+    world ─ line bus-<station> ─ board ─ line uplink ─ gateway ─ link ─ broker ─ cloud ─ phone
+
+One bench clock runs through all of it: at `speed` 60 an hour of field time passes in a minute. The demo, the check and
+the hardware-in-the-loop scenarios are all made of this class; it knows what to start and what to pull, and judges
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import httpx
+
+from firmware.record import Record
+from simulators import site as sites
+from simulators.broker import BrokerSetup, set_up_broker
+from simulators.lines import Lines
+from simulators.link import Link
+from simulators.plan import Plan
+from simulators.processes import BenchError, Program, Spawner, command
+from station_config.clock import BenchClock
+
+FLASH_BYTES = 1 << 20
+START_LEAD_S = 20.0
+BrokerKind = Literal["auto", "mosquitto", "embedded"]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What kind of bench: where its files go, how fast its clock runs, what the instruments measure."""
+
+    directory: Path
+    plan: Plan
+    speed: float = 60.0
+    seed: int = 1
+    replay: Path | None = None
+    broker: BrokerKind = "auto"
+    stations: tuple[str, ...] | None = None
+    start_lead_s: float = START_LEAD_S
+
+
+class Bench:
+    """A running chain. Use as a context manager; `start` brings it up, leaving it ends every process."""
+
+    def __init__(self, options: BenchOptions, report: Callable[[str], None] = lambda text: None) -> None:
+        self.options = options
+        self.report = report
+        self.out: set[str] = set()
+        self.history: dict[str, list[Record]] = {}
+        self._programs: dict[str, Program] = {}
+        self._spawner = Spawner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- bringing it up --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything in the order of the field: wiring, broker, world, boards, flashing, cloud, gateway."""
+        options = self.options
+        self.site = sites.lay_out(options.directory, options.plan, options.stations)
+        self.broker: BrokerSetup = set_up_broker(
+            options.broker,
+            self.site.directory / "broker",
+            self.site.ports.broker,
+            gateways=(sites.GATEWAY, sites.EARLIER_GATEWAY),
+        )
+        self.clock = BenchClock(time.time() + options.start_lead_s, options.plan.start_s, options.speed)
+        self._write_configurations()
+        self._start_surroundings()
+        self._start_boards()
+        self._start_cloud()
+        self._start_gateway()
+
+    def _write_configurations(self) -> None:
+        site, speed = self.site, self.options.speed
+        self.sms_token_file = site.directory / "sms-token"
+        sites.write_secret(self.sms_token_file)
+        sites.write_gateway(
+            site,
+            self.broker.password_file(sites.GATEWAY),
+            poll_interval_s=min(5.0, max(0.2, 15.0 / speed)),
+            commit_timeout_s=5.0,
+        )
+        sites.write_cloud(site, self.broker.password_file("cloud"), self.sms_token_file)
+        sites.write_rules(site)
+
+    def _start_surroundings(self) -> None:
+        site, options = self.site, self.options
+        self.report(f"broker: {self.broker.kind}")
+        self._run("broker", self.broker.argv, lambda: sites.accepts(site.ports.broker))
+        lines = {sites.UPLINK: ["gateway", *(s.id for s in site.stations)]}
+        lines |= {f"bus-{s.id}": ["board", "instruments"] for s in site.stations}
+        configuration = {"dir": str(site.directory / "lines"), "socket": str(site.socket("lines")), "lines": lines}
+        path = sites.write_json(site.directory / "lines.json", {**configuration, "baud": None})
+        self._run("lines", sim("lines", "--config", str(path)), self._said_ready("lines"))
+        self.lines = Lines(site.socket("lines"))
+        world = {
+            "stations": [
+                {
+                    "id": s.id,
+                    "river_km": s.river_km,
+                    "port": str(site.line(f"bus-{s.id}", "instruments")),
+                    "shift_s": site.places[s.id].shift_s,
+                    "elevation_m": site.places[s.id].elevation_m,
+                }
+                for s in site.stations
+            ],
+            "seed": options.seed,
+            "replay": str(options.replay) if options.replay else None,
+            "socket": str(site.socket("world")),
+        }
+        path = sites.write_json(site.directory / "world.json", world)
+        self._run("world", sim("world", "--config", str(path)), self._said_ready("world"))
+        link = ("link", "--listen", str(site.ports.link), "--to", f"127.0.0.1:{site.ports.broker}")
+        self._run("link", sim(*link, "--control", str(site.socket("link"))), lambda: sites.accepts(site.ports.link))
+        self.link = Link(site.socket("link"))
+        phone = ("phone", "--port", str(site.ports.phone), "--token-file", str(self.sms_token_file))
+        self._run("phone", sim(*phone), self._said_ready("phone"))
+
+    def _start_boards(self) -> None:
+        stations = self.site.stations
+        for station in stations:
+            self._run(f"board:{station.id}", self._board_argv(station.id), self.site.console(station.id).exists)
+        self.report(f"flashing {len(stations)} boards")
+        with ThreadPoolExecutor(max_workers=len(stations)) as technicians:
+            list(technicians.map(self.flash, (s.id for s in stations)))
+
+    def _board_argv(self, station: str) -> list[str]:
+        site = self.site
+        uarts = (f"1={site.line(f'bus-{station}', 'board')}", f"2={site.line(sites.UPLINK, station)}")
+        return sim(
+            "board",
+            *("--flash", str(site.flash(station)), "--size", str(FLASH_BYTES)),
+            *(word for uart in uarts for word in ("--uart", uart)),
+            *("--console", str(site.console(station)), "--heap", "120k", "--rate", repr(self.options.speed)),
+            *("--log", str(site.directory / f"console-{station}.log")),
+        )
+
+    def flash(self, station: str) -> dict[str, Any]:
+        """Flash one board over its console, as a technician does; return what tram-station reported."""
+        port, network = str(self.site.console(station)), str(self.site.network_file)
+        return self._tram_station("flash", "--port", port, "--network", network, "--station", station)
+
+    def read_journal(self, station: str) -> Path:
+        """Read a board's journal out over its console and restart it; return the folder of batch files."""
+        folder = self.site.directory / "journals" / station
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._tram_station("journal", "--port", str(self.site.console(station)), "--out", str(folder))
+        return folder
+
+    def _tram_station(self, *words: str) -> dict[str, Any]:
+        argv = [command("tram-station"), *words, "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode != 0:
+            raise BenchError(f"tram-station {words[0]} failed: {done.stdout[-400:]}{done.stderr[-2000:]}")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def _start_cloud(self) -> None:
+        argv = [command("tram-cloud"), "run", "--config", str(self.site.cloud_file)]
+        self._run("cloud", argv, self._cloud_answers)
+
+    def _start_gateway(self) -> None:
+        argv = [command("tram-gateway"), "run", "--config", str(self.site.gateway_file)]
+        self._run("gateway", argv, lambda: True)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a program that belongs to this bench."""
+        return {**os.environ, **self.clock.as_environment()}
+
+    def _run(self, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> None:
+        log = self.site.directory / f"{name.replace(':', '-')}.log"
+        environment = self.clock.as_environment()
+        self._programs[name] = Program(name, argv, self._spawner, log, ready, environment)
+        self._programs[name].start()
+
+    def _said_ready(self, name: str) -> Callable[[], bool]:
+        log = self.site.directory / f"{name}.log"
+        return lambda: b'"ready"' in log.read_bytes()
+
+    # -- what a bench can be asked -----------------------------------------------------------------------------------
+
+    def program(self, name: str) -> Program:
+        """Return a program of the chain: broker, lines, world, link, phone, board:<station>, cloud, gateway."""
+        return self._programs[name]
+
+    @property
+    def programs(self) -> dict[str, Program]:
+        """All programs by name."""
+        return dict(self._programs)
+
+    def api(self, path: str, **query: object) -> Any:
+        """GET a JSON document of the cloud's API. Raises httpx.HTTPError."""
+        url = f"http://127.0.0.1:{self.site.ports.cloud}{path}"
+        answer = httpx.get(url, params={k: str(v) for k, v in query.items()}, timeout=10.0)
+        answer.raise_for_status()
+        return answer.json()
+
+    def inbox(self) -> list[dict[str, Any]]:
+        """Return the messages the simulated phone has received."""
+        answer = httpx.get(f"http://127.0.0.1:{self.site.ports.phone}/inbox", timeout=5.0)
+        messages: list[dict[str, Any]] = answer.json()["messages"]
+        return messages
+
+    def _cloud_answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.site.ports.cloud}/api/v1/ledger", timeout=2.0).is_success
+        except httpx.TransportError:
+            return False
+
+    # -- plugs ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def plugs(self) -> list[str]:
+        """Names of all that can be pulled out."""
+        return ["link", "broker", "gateway", *(f"board:{s.id}" for s in self.site.stations)]
+
+    def pull(self, plug: str) -> None:
+        """Pull a plug: cut the link, kill -9 broker (its memory and disk are gone), gateway or board."""
+        if plug not in self.plugs:
+            raise BenchError(f"no plug {plug!r}; there are {', '.join(self.plugs)}")
+        if plug == "link":
+            self.link.cut(True)
+        else:
+            self._programs[plug].kill()
+        if plug == "broker":
+            self.broker.erase()
+        self.out.add(plug)
+
+    def put_back(self, plug: str) -> None:
+        """Put a plug back in."""
+        if plug == "link":
+            self.link.cut(False)
+        elif plug in self.out:
+            if plug.startswith("board:"):
+                self.site.console(plug.removeprefix("board:")).unlink(missing_ok=True)
+            self._programs[plug].start()
+        self.out.discard(plug)
+
+    def silence_bus(self, station: str, on: bool) -> None:
+        """Cut or mend the instruments' bus of a station."""
+        self.lines.set_fault(f"bus-{station}", "cut", on)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End every process, the gateway and the cloud first and gracefully."""
+        order = sorted(self._programs, key=lambda name: name not in ("gateway", "cloud"))
+        for name in order:
+            self._programs[name].stop()
+        self._spawner.close()
+
+
+def sim(*words: str) -> list[str]:
+    """Return the command line of a simulator."""
+    return [command("tram-sim"), *words]

@@ -1,0 +1,214 @@
+"""The configuration files of one bench run, written as a technician and an operator would write them.
+
+A site is a folder: network.toml (who is where), gateway.toml, cloud.toml and rules.toml for the real commands, and the
+JSON files of the simulated outside world. Nothing here starts anything; simulators.bench does.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulators.estuary import Place
+from simulators.plan import Plan
+from station_config.network import Network, Station, load_network
+
+DEMO_NETWORK = Path(__file__).with_name("demo_network.toml")
+GATEWAY = "gw-go-cong"
+EARLIER_GATEWAY = "gw-earlier"
+UPLINK = "uplink"
+REPLAY_SHIFT_S = 3600.0
+FARMER = ("Chị Sáu", "0900000001")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports of a run, all on 127.0.0.1."""
+
+    broker: int
+    link: int
+    phone: int
+    cloud: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where everything of one bench run lies."""
+
+    directory: Path
+    network: Network
+    stations: tuple[Station, ...]
+    ports: Ports
+    plan: Plan
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where each station of the run stands, as the simulated world sees it."""
+        numbered = {station.id: place_of(station, number) for number, station in enumerate(self.network.stations)}
+        return {station.id: numbered[station.id] for station in self.stations}
+
+    @property
+    def network_file(self) -> Path:
+        """The network.toml that all commands read."""
+        return self.directory / "network.toml"
+
+    @property
+    def gateway_file(self) -> Path:
+        """The gateway's configuration."""
+        return self.directory / "gateway.toml"
+
+    @property
+    def cloud_file(self) -> Path:
+        """The cloud's configuration."""
+        return self.directory / "cloud.toml"
+
+    @property
+    def rules_file(self) -> Path:
+        """The alert rules and whom they reach."""
+        return self.directory / "rules.toml"
+
+    def line(self, line: str, port: str) -> Path:
+        """Return the serial port one participant of an RS-485 line opens."""
+        return self.directory / "lines" / line / port
+
+    def console(self, station: str) -> Path:
+        """Return the USB console of a board."""
+        return self.directory / f"console-{station}"
+
+    def flash(self, station: str) -> Path:
+        """Return the file that is a board's flash."""
+        return self.directory / f"flash-{station}.img"
+
+    def socket(self, name: str) -> Path:
+        """Return the control socket of a simulator."""
+        return self.directory / f"{name}.sock"
+
+
+def place_of(station: Station, number: int) -> Place:
+    """Return where the n-th station of a network stands; in a replay each is an hour behind the one before."""
+    elevations = [sensor.elevation_m for sensor in station.sensors if sensor.elevation_m is not None]
+    return Place(station.id, station.river_km, elevations[0], REPLAY_SHIFT_S * number)
+
+
+def free_ports(number: int) -> list[int]:
+    """Return TCP ports on 127.0.0.1 that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def accepts(port: int) -> bool:
+    """Whether something accepts TCP connections on 127.0.0.1:port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5):
+            return True
+    except OSError:
+        return False
+
+
+def write_secret(path: Path) -> None:
+    """Write a new random secret to a file only its owner can read."""
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+
+
+def lay_out(directory: Path, plan: Plan, station_ids: Sequence[str] | None = None) -> Site:
+    """Make the folder of a new run and write network.toml; the stations are those named, or all of the demo network."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    shutil.copyfile(DEMO_NETWORK, directory / "network.toml")
+    network = load_network(directory / "network.toml")
+    stations = tuple(s for s in network.stations if station_ids is None or s.id in station_ids)
+    return Site(directory, network, stations, Ports(*free_ports(4)), plan)
+
+
+def write_gateway(site: Site, password_file: Path, *, poll_interval_s: float, commit_timeout_s: float) -> None:
+    """Write gateway.toml: the broker through the link that can be cut, one radio line with all stations."""
+    text = f"""id = "{GATEWAY}"
+state_dir = "{site.directory / "gateway"}"
+poll_interval_s = {poll_interval_s}
+
+[broker]
+host = "127.0.0.1"
+port = {site.ports.link}
+user = "{GATEWAY}"
+password_file = "{password_file}"
+commit_timeout_s = {commit_timeout_s}
+
+[[line]]
+name = "{UPLINK}"
+port = "{site.line(UPLINK, "gateway")}"
+baud = 9600
+timeout_s = 1.0
+"""
+    for station in site.stations:
+        text += f'\n[[line.station]]\nid = "{station.id}"\naddress = {station.address}\n'
+    site.gateway_file.write_text(text, encoding="utf-8")
+
+
+def write_cloud(site: Site, password_file: Path, sms_token_file: Path) -> None:
+    """Write cloud.toml: ingest, page and alerts in one program."""
+    text = f"""network = "{site.network_file}"
+state_dir = "{site.directory / "cloud"}"
+
+[broker]
+host = "127.0.0.1"
+port = {site.ports.broker}
+user = "cloud"
+password_file = "{password_file}"
+
+[http]
+host = "127.0.0.1"
+port = {site.ports.cloud}
+
+[alerts]
+rules = "{site.rules_file}"
+
+[sms]
+url = "http://127.0.0.1:{site.ports.phone}"
+token_file = "{sms_token_file}"
+"""
+    site.cloud_file.write_text(text, encoding="utf-8")
+
+
+def write_rules(site: Site) -> None:
+    """Write rules.toml: a rule per station for the planned crop, and a farmer who listens to the planned station."""
+    plan = site.plan
+    text = ""
+    for station in site.stations:
+        text += f"""[[rule]]
+id = "{plan.threshold.id}-{station.id}"
+parameter = "salinity"
+stations = ["{station.id}"]
+threshold = "{plan.threshold.id}"
+set_level = {plan.set_level}
+clear_level = {plan.clear_level}
+set_dwell_s = {plan.dwell_s}
+clear_dwell_s = {plan.dwell_s}
+stale_after_s = 3600
+severity = "warning"
+
+"""
+    text += f"""[[person]]
+name = "{FARMER[0]}"
+phone = "{FARMER[1]}"
+language = "vi"
+rules = ["{plan.threshold.id}-{plan.station}"]
+"""
+    site.rules_file.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> Path:
+    """Write the JSON configuration of a simulator."""
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path
