@@ -35,11 +35,13 @@ from station_config.parameters import Vocabulary, load_parameters
 from station_config.thresholds import Threshold, load_thresholds, thresholds_in_force
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, load, locate, repeated, rows
 
-Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 Seconds = Annotated[int, Field(ge=0, le=7 * 86400)]
 #: As long as no number is shown in any text: what the SMS is measured with, wider than any real value.
 _WIDEST_VALUE = -9999.9
+#: What breaks a pending dwell unless the rule says otherwise: this many intervals without data, and this long at least.
 _GAP_INTERVALS = 3
+_GAP_S = 1800
 
 
 class _RuleRow(StrictModel):
@@ -139,7 +141,7 @@ def _rule(row: _RuleRow, network: Network, thresholds: Mapping[str, Threshold]) 
         set_dwell_s=row.set_dwell_s,
         clear_dwell_s=row.clear_dwell_s,
         stale_after_s=row.stale_after_s,
-        max_gap_s=_GAP_INTERVALS * longest_s if row.max_gap_s is None else row.max_gap_s,
+        max_gap_s=max(_GAP_S, _GAP_INTERVALS * longest_s) if row.max_gap_s is None else row.max_gap_s,
         max_ahead_s=row.max_ahead_s,
         severity=row.severity,
         threshold=row.threshold,

@@ -54,7 +54,7 @@ Load = Callable[[str], AlertConfiguration]
 def load(tmp_path: Path) -> Load:
     """Loads a rules.toml of this text for a network of two stations."""
     stations = STATION.format(id="xuan-hoa", vi="Xuân Hòa", en="Xuan Hoa", address=11, record_s=60)
-    stations += STATION.format(id="vam-kenh", vi="Vàm Kênh", en="Vam Kenh", address=12, record_s=600)
+    stations += STATION.format(id="vam-kenh", vi="Vàm Kênh", en="Vam Kenh", address=12, record_s=900)
     network = tmp_path / "network.toml"
     network.write_text(NETWORK + stations, encoding="utf-8")
     rules = tmp_path / "rules.toml"
@@ -78,7 +78,7 @@ def test_a_rule_takes_its_levels_and_crop_from_the_threshold_in_force(load: Load
         set_dwell_s=600,
         clear_dwell_s=1800,
         stale_after_s=3600,
-        max_gap_s=180,
+        max_gap_s=1800,
         severity="warning",
         threshold="rice",
         text="salinity",
@@ -99,7 +99,7 @@ def test_levels_of_ones_own_go_before_the_thresholds(load: Load) -> None:
 def test_without_stations_a_rule_watches_all_and_allows_gaps_of_the_slowest(load: Load) -> None:
     (rule,) = load(RICE.replace('stations = ["xuan-hoa"]\n', "")).rules
 
-    assert (rule.stations, rule.max_gap_s) == (("xuan-hoa", "vam-kenh"), 1800)
+    assert (rule.stations, rule.max_gap_s) == (("xuan-hoa", "vam-kenh"), 2700)
 
 
 def test_an_empty_file_is_a_configuration_without_rules(load: Load) -> None:
