@@ -1,0 +1,79 @@
+"""The wiring of alerts: what arrives in the store goes to the engine, in order, exactly once per cursor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerts.delivery import Deliverer
+from alerts.engine import AlertEngine
+from alerts.rules import Observation as AlertObservation
+from cloud_ingest.errors import StoreUnavailable
+from cloud_ingest.reading import Reader
+from cloud_ingest.store import Observation
+from station_config.parameters import Vocabulary
+
+ARRIVALS_AT_ONCE = 20_000
+IDLE_S = 5.0
+RETRY_S = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class AlertWorker:
+    """Follows the store's arrivals in a thread of its own. `arrived` wakes it."""
+
+    engine: AlertEngine
+    deliverer: Deliverer | None
+    reader: Reader
+    vocabulary: Vocabulary
+    arrived: threading.Event
+
+    def run(self, stop: threading.Event) -> None:
+        """Evaluate until `stop` is set; outlive a store or an alert database that is in trouble."""
+        trouble = False
+        while not stop.is_set():
+            self.arrived.clear()
+            try:
+                more = self.evaluate_arrivals()
+                trouble = False
+            except (SQLAlchemyError, StoreUnavailable) as error:
+                if not trouble:
+                    log.warning("alerts wait", reason=str(error), advice="they go on by themselves")
+                trouble, more = True, False
+                stop.wait(RETRY_S)
+            if not more and not stop.is_set():
+                self.arrived.wait(IDLE_S)
+
+    def evaluate_arrivals(self) -> bool:
+        """Take the next arrivals into account; return whether there may be more."""
+        cursor = self._cursor()
+        arrivals = self.reader.arrivals_after(cursor, ARRIVALS_AT_ONCE)
+        if not arrivals:
+            return False
+        events = self.engine.evaluate(self._observations(arrivals), cursor=str(arrivals[-1].arrival))
+        if events and self.deliverer is not None:
+            self.deliverer.wake()
+        return True
+
+    def _cursor(self) -> int:
+        cursor = int(self.engine.cursor() or 0)
+        if cursor > self.reader.last_arrival():
+            log.warning("the store is older than the alerts, evaluating all of it again", cursor=cursor)
+            return 0
+        return cursor
+
+    def _observations(self, arrivals: Sequence[Observation]) -> list[AlertObservation]:
+        observations = []
+        for one in arrivals:
+            parameter = self.vocabulary.by_code.get(one.parameter)
+            if parameter is not None:
+                observations.append(
+                    AlertObservation(one.station, parameter.name, one.time, one.value, one.flag, one.sensor)
+                )
+        return observations

@@ -1,0 +1,202 @@
+"""tram-cloud: ingest, store, API, page and alerts of a monitoring network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerts.errors import AlertsError
+from cloud_ingest.audit import account_for
+from cloud_ingest.configuration import load_configuration
+from cloud_ingest.decode import as_dicts
+from cloud_ingest.errors import CloudError
+from cloud_ingest.ledger import Range
+from cloud_ingest.reading import Journal, Reader
+from firmware.record import CLOCK_UNSET_BELOW, MISSING, RecordError
+from station_config.clock import clock_from_environment
+from station_config.errors import StationConfigError
+from station_config.parameters import load_parameters
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="cloud.toml", metavar="FILE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
+
+FAILED, WRONG_USE = 1, 2
+
+
+@app.command()
+def run(config: ConfigOption) -> None:
+    """Take in what the gateways send, serve the API and the page, and send alerts, until SIGTERM or Ctrl-C.
+
+    Example: tram-cloud run --config /etc/tram/cloud.toml
+    """
+    from cloud_ingest import service  # the other commands start without the web server
+
+    _set_up_logging()
+    with _failing(StationConfigError, ValueError, code=WRONG_USE):
+        configuration = load_configuration(config)
+        setup = service.read_setup(configuration, clock_from_environment(os.environ))
+    try:
+        listener = service.listen(configuration)
+    except OSError as error:
+        http = configuration.http
+        _fail(f"{http.host} port {http.port}: {error.strerror}; choose another [http] host or port", WRONG_USE)
+    with listener, _failing(CloudError, AlertsError, StationConfigError, SQLAlchemyError, OSError, code=FAILED):
+        service.run(setup, listener)
+
+
+@app.command()
+def decode(
+    file: Annotated[str, typer.Argument(help="a batch (TRB1), - for standard input", metavar="FILE|-")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the records of one batch for people; exit 1 when a record in it cannot be used.
+
+    Example: tram-station journal --port /dev/ttyUSB0 --out j.bin && tram-cloud decode j.bin
+    """
+    try:
+        payload = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}", WRONG_USE)
+    with _failing(RecordError, code=FAILED):
+        rows = as_dicts(payload)
+    if as_json:
+        typer.echo(json.dumps(rows))
+    else:
+        _print_records(rows)
+    if any("unusable" in row for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def audit(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Account for every sequence number of every journal; exit 1 when one is missing without an explanation.
+
+    Example: tram-cloud audit --config cloud.toml --json
+    """
+    import numpy as np
+
+    with _failing(StationConfigError, code=WRONG_USE):
+        configuration = load_configuration(config)
+    with _failing(CloudError, code=FAILED):
+        reader = Reader(configuration.state_dir, np.full(256, np.nan))
+        journals = reader.journals()
+        reader.close()
+    report = [_account(journal) for journal in journals]
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _print_audit(report)
+    if any(entry["unexplained"] for entry in report):
+        raise typer.Exit(FAILED)
+
+
+def _account(journal: Journal) -> dict[str, object]:
+    account = account_for(journal.stored, journal.unusable, journal.overwritten)
+    return {
+        "station": journal.station,
+        "journal": journal.journal,
+        "stored": account.stored,
+        "set_aside": account.set_aside,
+        "overwritten": account.overwritten,
+        "unexplained": account.unexplained,
+        "duplicates_received": journal.duplicates,
+        "conflicts": journal.conflicts,
+    }
+
+
+def _print_audit(report: list[dict[str, object]]) -> None:
+    table = Table(
+        "station", "journal", "stored", "set aside", "overwritten on the board", "unexplained", title="Ledger"
+    )
+    for entry in report:
+        ranges = (_in_words(entry[key]) for key in ("stored", "set_aside", "overwritten", "unexplained"))
+        table.add_row(str(entry["station"]), f"{entry['journal']:08x}", *ranges)
+    Console().print(table if report else "nothing has arrived yet")
+
+
+def _in_words(ranges: object) -> str:
+    shown: list[Range] = ranges if isinstance(ranges, list) else []
+    texts = [str(first) if first == last else f"{first}–{last}" for first, last in shown[:8]]
+    return ", ".join([*texts, f"and {len(shown) - 8} more ranges"] if len(shown) > 8 else texts) or "–"
+
+
+def _print_records(rows: list[dict[str, object]]) -> None:
+    table = Table("journal", "seq", "time (UTC)", "sensor", "parameter", "value", "flag")
+    for row in rows:
+        journal = f"{row['journal']:08x}"
+        if "unusable" in row:
+            table.add_row(journal, str(row["seq"] or "?"), f"unusable: {row['unusable']}", "", "", str(row["data"]), "")
+        else:
+            table.add_row(journal, *_record_cells(row))
+    Console().print(table)
+
+
+def _record_cells(row: dict[str, object]) -> Iterator[str]:
+    from datetime import UTC, datetime
+
+    time_s, code, count = (int(str(row[key])) for key in ("time", "parameter", "count"))
+    parameter = load_parameters().by_code.get(code)
+    yield str(row["seq"])
+    yield f"boot + {time_s} s" if time_s < CLOCK_UNSET_BELOW else datetime.fromtimestamp(time_s, UTC).isoformat()
+    yield str(row["sensor"])
+    yield parameter.name if parameter else f"unknown ({code})"
+    if count == MISSING:
+        yield "no value"
+    elif parameter is None or parameter.kind == "event":
+        yield str(count)
+    else:
+        yield f"{parameter.value(count):.{parameter.decimals}f} {parameter.unit}"
+    yield str(row["flag"])
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    console = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if not console else _unchanged,
+            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _unchanged(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return event
+
+
+@contextmanager
+def _failing(*errors: type[Exception], code: int) -> Iterator[None]:
+    """Turn errors an operator can mend into their text and an exit code."""
+    try:
+        yield
+    except errors as error:
+        _fail(str(error), code)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,114 @@
+"""cloud.toml as frozen, checked objects.
+
+    network = "network.toml"
+    state_dir = "/var/lib/tram-cloud"
+    [broker]              # host, port, user, password_file, tls, ca_file
+    [http]                # host, port
+    [alerts]              # rules = "rules.toml"
+    [sms]                 # url, token_file
+
+Relative paths are meant from the file's own folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from station_config.errors import ConfigurationError
+from station_config.toml_config import StrictModel, load
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+FilePath = Path
+
+
+class BrokerSettings(StrictModel):
+    """Where the records come from. TLS is on unless the broker is on this machine or tls = false says so."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65535)
+    user: str | None = None
+    password_file: FilePath | None = Field(default=None, strict=False)
+    tls: bool | None = None
+    ca_file: FilePath | None = Field(default=None, strict=False)
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.host not in LOCAL_HOSTS if self.tls is None else self.tls
+
+    def password(self) -> str | None:
+        """Return the password. Raises ConfigurationError when its file cannot be read."""
+        return read_secret(self.password_file, "broker.password_file")
+
+
+class HttpSettings(StrictModel):
+    """Where the API and the page are served. Anything but this machine belongs behind a proxy that does TLS."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8600, ge=0, le=65535)
+
+
+class AlertSettings(StrictModel):
+    """Which rules are evaluated."""
+
+    rules: FilePath = Field(strict=False)
+
+
+class SmsSettings(StrictModel):
+    """The SMS provider. Without it alerts are decided and shown, and not sent."""
+
+    url: str = Field(pattern=r"^https?://[^/]+")
+    token_file: FilePath | None = Field(default=None, strict=False)
+
+    def token(self) -> str:
+        """Return the bearer token. Raises ConfigurationError when its file cannot be read."""
+        return read_secret(self.token_file, "sms.token_file") or ""
+
+
+class CloudConfiguration(StrictModel):
+    """The whole of cloud.toml."""
+
+    network: FilePath = Field(strict=False)
+    state_dir: FilePath = Field(strict=False)
+    broker: BrokerSettings = BrokerSettings()
+    http: HttpSettings = HttpSettings()
+    alerts: AlertSettings | None = None
+    sms: SmsSettings | None = None
+
+
+def load_configuration(path: Path) -> CloudConfiguration:
+    """Return cloud.toml with absolute paths. Raises ConfigurationError with every fault."""
+    configuration = load(path, CloudConfiguration)
+    folder = path.resolve().parent
+    broker = configuration.broker
+    update: dict[str, object] = {
+        "network": folder / configuration.network,
+        "state_dir": folder / configuration.state_dir,
+        "broker": broker.model_copy(
+            update={
+                key: folder / file
+                for key, file in (("password_file", broker.password_file), ("ca_file", broker.ca_file))
+                if file is not None
+            }
+        ),
+    }
+    if configuration.alerts is not None:
+        update["alerts"] = AlertSettings(rules=folder / configuration.alerts.rules)
+    if configuration.sms is not None and configuration.sms.token_file is not None:
+        update["sms"] = configuration.sms.model_copy(update={"token_file": folder / configuration.sms.token_file})
+    return configuration.model_copy(update=update)
+
+
+def read_secret(file: Path | None, key: str) -> str | None:
+    """Return the first line of a secret's file, None without a file. Raises ConfigurationError."""
+    if file is None:
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{key}: {file} cannot be read: {error}") from None
+    if not lines or not lines[0]:
+        raise ConfigurationError(f"{key}: {file} is empty; its first line is the secret")
+    return lines[0]

@@ -1,0 +1,166 @@
+"""What the HTTP API answers, as types: /openapi.json is made of these. Times are unix seconds UTC, flags QARTOD's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Range = tuple[int, int]
+
+
+class Label(BaseModel):
+    """One text in both languages."""
+
+    vi: str
+    en: str
+
+
+class LatestValue(BaseModel):
+    """The newest value of one parameter of one sensor."""
+
+    sensor: int
+    parameter: str
+    value: float | None
+    unit: str | None
+    flag: int
+    time: int
+    decimals: int
+    label: Label
+
+
+class StationThreshold(BaseModel):
+    """A station threshold: an alert is raised at `set` and cleared at `clear`, in the parameter's unit."""
+
+    id: str
+    parameter: str
+    crop: Label | None
+    set: float
+    clear: float
+
+
+class ActiveAlert(BaseModel):
+    """An alert that is raised and not cleared."""
+
+    rule: str
+    since: int
+    value: float
+    severity: str
+
+
+class StationOverview(BaseModel):
+    """A station with its newest values."""
+
+    id: str
+    name: Label
+    latitude: float
+    longitude: float
+    river: str
+    river_km: float
+    last_time: int | None
+    online: bool
+    latest: list[LatestValue]
+    thresholds: list[StationThreshold]
+    alert: ActiveAlert | None
+
+
+class Overview(BaseModel):
+    """All stations of the network."""
+
+    now: int
+    timezone: str
+    name: str
+    stations: list[StationOverview]
+
+
+class Series(BaseModel):
+    """One parameter of one sensor over time; of more than `limit` points the extremes of equal runs are kept."""
+
+    station: str
+    parameter: str
+    unit: str | None
+    sensor: int
+    times: list[int]
+    values: list[float | None]
+    flags: list[int]
+
+
+class RecordRow(BaseModel):
+    """A record as the station made it. `stamped_time` is its true time, null while the board's clock is unknown."""
+
+    journal: int
+    seq: int
+    time: int
+    count: int
+    sensor: int
+    parameter: int
+    flag: int
+    stamped_time: int | None
+
+
+class Records(BaseModel):
+    """Records in order of seq; ask again with after_seq = next_after_seq, until `records` is empty."""
+
+    records: list[RecordRow]
+    next_after_seq: int
+
+
+class JournalLedger(BaseModel):
+    """What arrived of one journal. `missing` is neither stored nor set aside."""
+
+    station: str
+    journal: int
+    ranges: list[Range]
+    stored: int
+    duplicates_received: int
+    conflicts: int
+    set_aside: int
+    missing: list[Range]
+
+
+class Delivery(BaseModel):
+    """One message to one person."""
+
+    person: str
+    channel: str
+    address_masked: str
+    text: str
+    status: str
+    attempts: int
+    sent_at: int | None
+    provider_id: str | None
+    detail: str | None = None
+
+
+class Alert(BaseModel):
+    """A rule was raised or cleared at a station: `time` by the observations, `decided` when we knew."""
+
+    id: str
+    rule: str
+    station: str
+    kind: Literal["raised", "cleared"]
+    time: int
+    decided: int
+    value: float
+    threshold: float
+    severity: str
+    reason: str
+    text: Label
+    deliveries: list[Delivery]
+
+
+class Alerts(BaseModel):
+    """The newest alerts first."""
+
+    alerts: list[Alert]
+
+
+class Health(BaseModel):
+    """Whether ingest works; `problems` says what does not, in words."""
+
+    status: Literal["ok", "failing"]
+    problems: list[str]
+    broker_connected: bool
+    ingest_lag_s: float = Field(description="how long the oldest message has been waiting to be stored")
+    store_writable: bool
+    set_aside: int = Field(description="messages and records that could not be used")

@@ -1,0 +1,186 @@
+"""`tram-cloud run`: the parts wired together, their threads, and how they stop.
+
+network thread (paho) → inbox → ingest thread → store → commit messages, live topics → alert thread → delivery thread
+                                                  ↑ reads: HTTP server (main thread and its workers)
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from alerts.configuration import AlertConfiguration, load_alerts
+from alerts.delivery import Deliverer
+from alerts.engine import AlertEngine
+from alerts.schema import open_database, sqlite_url
+from alerts.sms import SmsSender
+from cloud_ingest.alerting import AlertWorker
+from cloud_ingest.api import Sources, make_app
+from cloud_ingest.configuration import CloudConfiguration
+from cloud_ingest.ingest import Ingest
+from cloud_ingest.reading import Reader
+from cloud_ingest.registry import Registry
+from cloud_ingest.store import Store
+from cloud_ingest.subscriber import Inbox, Subscriber
+from cloud_ingest.worker import IngestWorker
+from station_config.clock import Clock
+from station_config.instruments import load_instruments
+from station_config.network import load_network
+from station_config.parameters import load_parameters
+
+ALERT_DATABASE = "alerts.sqlite"
+STOP_WITHIN_S = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that configuration files say, read and checked before anything starts."""
+
+    configuration: CloudConfiguration
+    registry: Registry
+    alerts: AlertConfiguration | None
+    clock: Clock
+
+
+def read_setup(configuration: CloudConfiguration, clock: Clock) -> Setup:
+    """Read the files cloud.toml names. Raises ConfigurationError with every fault of the first file that has one."""
+    network = load_network(configuration.network)
+    configuration.broker.password()
+    alerts = None
+    if configuration.alerts is not None:
+        alerts = load_alerts(configuration.alerts.rules, network, clock.now())
+    return Setup(configuration, Registry(network, load_instruments(), load_parameters()), alerts, clock)
+
+
+def listen(configuration: CloudConfiguration) -> socket.socket:
+    """Return the socket the API will be served on. Raises OSError when the address is taken."""
+    http = configuration.http
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    return socket.create_server((http.host, http.port), family=family, backlog=128)
+
+
+def run(setup: Setup, listener: socket.socket) -> None:
+    """Run until SIGTERM or SIGINT. Raises StoreRefused, StoreUnavailable, AlertsError or SQLAlchemyError at the start,
+    StoreRefused when the store breaks under way."""
+    stop = threading.Event()
+    state_dir = setup.configuration.state_dir
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(state_dir))
+        reader = Reader(state_dir, setup.registry.scale)
+        stack.callback(reader.close)
+        inbox = Inbox()
+        subscriber = Subscriber(setup.configuration.broker, inbox)
+        alerts = _make_alerts(setup, reader, stack)
+        worker = IngestWorker(
+            ingest=Ingest(store, setup.registry),
+            inbox=inbox,
+            subscriber=subscriber,
+            clock=setup.clock,
+            stored=alerts.arrived.set if alerts else _nothing,
+        )
+        sources = Sources(
+            reader=reader,
+            registry=setup.registry,
+            clock=setup.clock,
+            health=lambda: worker.health(reader),
+            rules=setup.alerts.rules if setup.alerts else (),
+            engine=alerts.engine if alerts else None,
+        )
+        server = _make_server(sources, stop, worker)
+        threads = [_thread("ingest", lambda: worker.run(stop))]
+        if alerts:
+            threads.append(_thread("alerts", lambda: alerts.run(stop)))
+            if alerts.deliverer:
+                threads.append(_thread("delivery", lambda: _deliverer(alerts).run(stop)))
+        subscriber.start()
+        for thread in threads:
+            thread.start()
+        log.info("ready", http=_address(listener), state_dir=str(state_dir))
+        try:
+            _serve(server, listener)
+        finally:
+            stop.set()
+            subscriber.stop()
+            if alerts:
+                alerts.arrived.set()
+                if alerts.deliverer:
+                    alerts.deliverer.wake()
+            for thread in threads:
+                thread.join(STOP_WITHIN_S)
+            log.info("stopped")
+    if worker.broken is not None:
+        raise worker.broken
+
+
+def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker | None:
+    if setup.alerts is None:
+        return None
+    database = open_database(sqlite_url(setup.configuration.state_dir / ALERT_DATABASE))
+    stack.callback(database.dispose)
+    configuration = setup.alerts
+    engine = AlertEngine(database, configuration.rules, configuration.subscriptions, configuration.wording, setup.clock)
+    engine.prepare()
+    deliverer = None
+    if setup.configuration.sms is None:
+        log.warning("no [sms] in cloud.toml: alerts are decided and shown, and not sent")
+    else:
+        sender = SmsSender(setup.configuration.sms.url, setup.configuration.sms.token())
+        stack.callback(sender.close)
+        deliverer = Deliverer(database, {"sms": sender}, setup.clock)
+    return AlertWorker(engine, deliverer, reader, setup.registry.vocabulary, threading.Event())
+
+
+def _deliverer(alerts: AlertWorker) -> Deliverer:
+    assert alerts.deliverer is not None
+    return alerts.deliverer
+
+
+def _make_server(sources: Sources, stop: threading.Event, worker: IngestWorker) -> uvicorn.Server:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(sources), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+        )
+    )
+
+    def broken() -> None:
+        server.should_exit = True
+
+    worker.on_broken = broken
+    return server
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until a signal. uvicorn puts its own handlers in and raises the signal again afterwards: let that pass."""
+
+    def handled(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, handled) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    return threading.Thread(target=target, name=name, daemon=True)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _nothing() -> None:
+    """Nobody follows the arrivals."""

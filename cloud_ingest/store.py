@@ -1,0 +1,432 @@
+"""The SQLite store: everything that arrived, durable when `transaction()` returns.
+
+One writer (an exclusive lock on the state directory says so), WAL and synchronous=FULL, so that a finished transaction
+survives a power cut. Reading goes through cloud_ingest.reading on connections of its own and never waits for a write.
+
+The writer keeps ledgers, journals and series numbers in memory; a transaction that fails drops them and reads them
+again from the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_ingest import schema
+from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.ledger import Range, RangeSet, ranges_of
+from cloud_ingest.restamp import JournalEvent, Stamp
+
+DATABASE = "store.sqlite"
+LOCK = "store.lock"
+STORED, UNUSABLE = 1, 2
+
+# Arrivals wait here for the alert worker. When this many wait, the oldest go: by then an alert on them would be stale.
+ARRIVALS_KEPT = 2_000_000
+
+_MAY_PASS = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+    )
+)
+
+ARRIVAL_DTYPE = np.dtype([("series", "<u4"), ("time", "<u4"), ("value", "<f8"), ("flag", "u1")])
+Arrivals = npt.NDArray[np.void]  # of ARRIVAL_DTYPE
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+
+
+class SeriesKey(NamedTuple):
+    """What a series number stands for; parameter is the code."""
+
+    station: str
+    sensor: int
+    parameter: int
+
+
+class Observation(NamedTuple):
+    """One arrival, as the alert engine takes it; value None means no value."""
+
+    station: str
+    parameter: int
+    sensor: int
+    time: int
+    value: float | None
+    flag: int
+    arrival: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Columns of observations made from records, dated and flagged; `value` NaN where there is none."""
+
+    time: Ints
+    series: Ints
+    count: Ints
+    value: Floats
+    flag: Bytes
+    journal: Ints
+    seq: Ints
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observed:
+        """Return these rows."""
+        return Observed(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class DerivedValues:
+    """Columns of one derived series."""
+
+    series: int
+    time: Ints
+    value: Floats
+    flag: Bytes
+
+
+class Store:
+    """The writer. Use `with Store(path) as store:`; raises StoreRefused, or StoreUnavailable when the disk says no."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._connection: sqlite3.Connection | None = None
+        self._lock: IO[str] | None = None
+        self.series: dict[SeriesKey, int] = {}
+        self.keys: dict[int, SeriesKey] = {}
+        self.journals: dict[tuple[str, int], int] = {}
+        self.stations: dict[int, str] = {}  # of a journal's number
+        self.ledgers: dict[tuple[int, int], RangeSet] = {}
+        self.waiting_for_clock: set[int] = set()  # journals with unstamped records
+        self.latest_times: dict[int, int] = {}
+        self.last_arrival = 0
+        self._stale = True  # memory does not agree with the file
+
+    def __enter__(self) -> Store:
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._state_dir / LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StoreRefused(
+                f"another tram-cloud writes {self._state_dir}: stop it, or name another state_dir"
+            ) from None
+        try:
+            with sqlite_errors():
+                self._connection = _open(self._state_dir / DATABASE)
+                self._load()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the files back; what was committed stays."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._lock is not None:
+            self._lock.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Everything done inside is stored when this returns, or nothing of it. Raises StoreUnavailable."""
+        assert self._connection is not None, "open the store first"
+        with sqlite_errors():
+            if self._stale:
+                self._load()
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._stale = True
+            try:
+                transaction = Transaction(self, self._connection)
+                yield transaction
+                transaction.finish()
+                self._connection.execute("COMMIT")
+                self._stale = False
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _load(self) -> None:
+        assert self._connection is not None
+        rows = self._connection.execute
+        self.keys = {row[0]: SeriesKey(*row[1:]) for row in rows("SELECT id, station, sensor, parameter FROM series")}
+        self.series = {key: number for number, key in self.keys.items()}
+        self.journals = {(row[1], row[2]): row[0] for row in rows("SELECT id, station, journal FROM journals")}
+        self.stations = {number: station for (station, _), number in self.journals.items()}
+        self.ledgers = {}
+        for journal, kind, first, last in rows("SELECT journal, kind, first, last FROM ledger"):
+            self.ledgers.setdefault((journal, kind), RangeSet()).add(first, last)
+        self.waiting_for_clock = {row[0] for row in rows("SELECT DISTINCT journal FROM unstamped")}
+        self.latest_times = dict(rows("SELECT series, time FROM latest"))
+        self.last_arrival = rows("SELECT coalesce(max(last), 0) FROM arrivals").fetchone()[0]
+        self._stale = False
+
+    def arrivals_after(self, cursor: int, limit: int = 10_000) -> list[Observation]:
+        """Return up to `limit` observations that arrived after `cursor`, in order of arrival.
+
+        Call it from the thread that writes, or use cloud_ingest.reading from another.
+        """
+        assert self._connection is not None
+        return arrivals_after(self._connection, self.keys, cursor, limit)
+
+
+class Transaction:
+    """What can be stored together. Made by Store.transaction() only."""
+
+    def __init__(self, store: Store, connection: sqlite3.Connection) -> None:
+        self._store = store
+        self._db = connection
+        self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
+
+    # who: series and journals get small numbers
+
+    def series_number(self, key: SeriesKey) -> int:
+        """Return the number of a series; a new one is made on first sight."""
+        number = self._store.series.get(key)
+        if number is None:
+            number = _id(self._db.execute("INSERT INTO series (station, sensor, parameter) VALUES (?, ?, ?)", key))
+            self._store.series[key] = number
+            self._store.keys[number] = key
+        return number
+
+    def journal_number(self, station: str, journal: int) -> int:
+        """Return the number of a station's journal; a new one is made on first sight."""
+        number = self._store.journals.get((station, journal))
+        if number is None:
+            number = _id(self._db.execute("INSERT INTO journals (station, journal) VALUES (?, ?)", (station, journal)))
+            self._store.journals[station, journal] = number
+            self._store.stations[number] = station
+        return number
+
+    # what arrived: ledger, raw records, what cannot be used
+
+    def ledger(self, journal: int, kind: int = STORED) -> RangeSet:
+        """Return the ledger of a journal; what is added to it is stored with the transaction."""
+        ledger = self._store.ledgers.setdefault((journal, kind), RangeSet())
+        self._ledgers_before.setdefault((journal, kind), set(ledger))
+        return ledger
+
+    def add_raw(self, journal: int, seqs: Ints, records: npt.NDArray[np.void]) -> None:
+        """Store new records of one journal (sorted by seq, none stored before) and enter them in its ledger."""
+        ledger = self.ledger(journal)
+        at = 0
+        for first, last in ranges_of(seqs):
+            number = last - first + 1
+            self._db.execute(
+                "INSERT INTO raw (journal, first_seq, last_seq, records) VALUES (?, ?, ?, ?)",
+                (journal, first, last, records[at : at + number].tobytes()),
+            )
+            ledger.add(first, last)
+            at += number
+
+    def count_duplicates(self, journal: int, number: int) -> None:
+        """Count records that were stored before."""
+        self._db.execute("UPDATE journals SET duplicates = duplicates + ? WHERE id = ?", (number, journal))
+
+    def set_aside(self, topic: str, data: bytes, reason: str, now_s: int, journal: int | None = None) -> None:
+        """Keep bytes that cannot be used, once; the same bytes again only count."""
+        digest = hashlib.sha256(data).digest()
+        self._db.execute(
+            "INSERT INTO set_aside (topic, reason, bytes, digest, received_at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (topic, digest) DO UPDATE SET times = times + 1",
+            (topic, reason, data, digest, now_s),
+        )
+        if journal is not None:
+            self._db.execute("UPDATE journals SET set_aside = set_aside + 1 WHERE id = ?", (journal,))
+
+    # events and clocks
+
+    def add_events(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
+        """Store event records: (seq, time, count, sensor, parameter)."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)", ((journal, *row) for row in rows)
+        )
+
+    def add_unstamped(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
+        """Keep records without a date, events too: (seq, time, count, sensor, parameter, flag)."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO unstamped VALUES (?, ?, ?, ?, ?, ?, ?)", ((journal, *row) for row in rows)
+        )
+        self._store.waiting_for_clock.add(journal)
+
+    def unstamped(self, journal: int) -> tuple[list[int], list[JournalEvent]]:
+        """Return the seqs still without a date, and the events that may date them."""
+        seqs = self._db.execute("SELECT seq FROM unstamped WHERE journal = ?", (journal,))
+        events = self._db.execute("SELECT seq, parameter, count FROM events WHERE journal = ?", (journal,))
+        return [row[0] for row in seqs], [JournalEvent(*row) for row in events]
+
+    def newest_event_seq(self, journal: int) -> int:
+        """Return the seq of the journal's last event that is here, 0 when none is."""
+        row = self._db.execute("SELECT coalesce(max(seq), 0) FROM events WHERE journal = ?", (journal,)).fetchone()
+        return int(row[0])
+
+    def take_unstamped(self, journal: int, stamp: Stamp) -> list[tuple[int, ...]]:
+        """Remember how a range is dated and return its records (seq, true time, count, sensor, parameter, flag)."""
+        span = (journal, stamp.first_seq, stamp.last_seq)
+        self._db.execute(
+            "INSERT INTO stamps VALUES (?, ?, ?, ?) ON CONFLICT (journal, first_seq)"
+            " DO UPDATE SET last_seq = max(last_seq, excluded.last_seq)",
+            (*span, stamp.offset_s),
+        )
+        rows = self._db.execute(
+            "DELETE FROM unstamped WHERE journal = ? AND seq BETWEEN ? AND ?"
+            " RETURNING seq, time, count, sensor, parameter, flag",
+            span,
+        ).fetchall()
+        if not self._db.execute("SELECT 1 FROM unstamped WHERE journal = ? LIMIT 1", (journal,)).fetchone():
+            self._store.waiting_for_clock.discard(journal)
+        return [(row[0], row[1] + stamp.offset_s, *row[2:]) for row in rows]
+
+    # values
+
+    def add_observed(self, rows: Observed) -> npt.NDArray[np.bool_]:
+        """Store observations (sorted by time, series); return which are in the log. The others are conflicts: another
+        record has that series and time already. They are kept aside and counted."""
+        columns = (rows.time, rows.series, rows.count, rows.flag, rows.journal, rows.seq)
+        inserted = self._db.executemany(
+            "INSERT OR IGNORE INTO log (time, series, count, flag, journal, seq) VALUES (?, ?, ?, ?, ?, ?)",
+            zip(*(column.tolist() for column in columns), strict=True),
+        ).rowcount
+        kept = np.ones(len(rows.time), np.bool_)
+        if inserted != len(kept):
+            for row in range(len(kept)):
+                kept[row] = self._won(rows, row)
+        return kept
+
+    def _won(self, rows: Observed, row: int) -> bool:
+        time, series = int(rows.time[row]), int(rows.series[row])
+        journal, seq = int(rows.journal[row]), int(rows.seq[row])
+        winner = self._db.execute(
+            "SELECT journal, seq FROM log WHERE time = ? AND series = ?", (time, series)
+        ).fetchone()
+        if winner == (journal, seq):
+            return True
+        self._db.execute(
+            "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?, ?, ?, ?)",
+            (journal, seq, time, series, int(rows.count[row]), int(rows.flag[row])),
+        )
+        self._db.execute("UPDATE journals SET conflicts = conflicts + 1 WHERE id = ?", (journal,))
+        return False
+
+    def logged(self, series: int, times: Ints) -> list[tuple[int, int | None, float | None, int]]:
+        """Return (time, count, value, flag) of a series at those of `times` it has."""
+        return self._db.execute(
+            "SELECT log.time, count, log.value, flag FROM json_each(?) AS wanted"
+            " JOIN log ON log.time = wanted.value AND series = ?",
+            (str(times.tolist()), series),
+        ).fetchall()
+
+    def put_derived(self, rows: DerivedValues) -> None:
+        """Store derived values; a later computation of the same moment replaces the earlier one."""
+        self._db.executemany(
+            "INSERT INTO log (time, series, value, flag) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (time, series) DO UPDATE SET value = excluded.value, flag = excluded.flag",
+            (
+                (time, rows.series, value, flag)
+                for time, value, flag in zip(rows.time.tolist(), rows.value.tolist(), rows.flag.tolist(), strict=True)
+            ),
+        )
+
+    def put_latest(self, series: int, time_s: int, value: float | None, flag: int) -> bool:
+        """Offer a newest value; return False (and change nothing) when a newer one is known."""
+        if time_s < self._store.latest_times.get(series, 0):
+            return False
+        self._store.latest_times[series] = time_s
+        self._db.execute("INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?)", (series, time_s, value, flag))
+        return True
+
+    def add_arrivals(self, rows: Arrivals) -> None:
+        """Hand observations on to whoever follows `arrivals_after`."""
+        if len(rows) == 0:
+            return
+        first = self._store.last_arrival + 1
+        self._store.last_arrival += len(rows)
+        self._db.execute("INSERT INTO arrivals VALUES (?, ?, ?)", (self._store.last_arrival, first, rows.tobytes()))
+        self._db.execute("DELETE FROM arrivals WHERE last < ?", (self._store.last_arrival - ARRIVALS_KEPT,))
+
+    def put_gateway_status(self, gateway: str, status: str, now_s: int) -> None:
+        """Keep the newest status message of a gateway."""
+        self._db.execute(
+            "INSERT INTO gateways VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET"
+            " status = excluded.status, received_at = excluded.received_at",
+            (gateway, status, now_s),
+        )
+
+    def finish(self) -> None:
+        """Write what changed in the ledgers."""
+        for (journal, kind), before in self._ledgers_before.items():
+            after = set(self._store.ledgers[journal, kind])
+            self._db.executemany(
+                "DELETE FROM ledger WHERE journal = ? AND kind = ? AND first = ?",
+                ((journal, kind, first) for first, _ in before - after),
+            )
+            self._db.executemany(
+                "INSERT INTO ledger VALUES (?, ?, ?, ?)", ((journal, kind, *one) for one in after - before)
+            )
+
+
+def arrivals_after(
+    connection: sqlite3.Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
+) -> list[Observation]:
+    """Return up to `limit` observations that arrived after `cursor`, in order of arrival."""
+    found: list[Observation] = []
+    groups = connection.execute("SELECT first, rows FROM arrivals WHERE last > ? ORDER BY last", (cursor,))
+    for first, blob in groups:
+        rows = np.frombuffer(blob, ARRIVAL_DTYPE)
+        skip = max(0, cursor + 1 - first)
+        for at, (series, time, value, flag) in enumerate(rows[skip : skip + limit - len(found)].tolist(), first + skip):
+            key = keys[series]
+            found.append(
+                Observation(key.station, key.parameter, key.sensor, time, None if value != value else value, flag, at)
+            )
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -32000")
+    schema.prepare(connection)
+    return connection
+
+
+@contextmanager
+def sqlite_errors() -> Iterator[None]:
+    """Turn SQLite's errors into ours: what may pass by itself, and what needs an operator."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in _MAY_PASS:
+            raise StoreUnavailable(f"the store cannot be written: {error}; free the disk or fix its rights") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreRefused(f"the store is damaged: {error}; restore the newest backup into state_dir") from error
+        raise
+
+
+def _id(cursor: sqlite3.Cursor) -> int:
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid

@@ -1,0 +1,180 @@
+"""The link to the broker: messages into a bounded inbox, acknowledgements and messages out.
+
+MQTT 3.1.1 with a fixed client id and a session the broker keeps, so that it queues while we are away. A message is
+acknowledged only when somebody calls `acknowledge`, which the ingest thread does after its transaction. When the inbox
+is full the network thread waits; the broker then keeps what follows, and what it drops the gateways send again, because
+only a commit message lets them forget.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from cloud_ingest import topics
+from cloud_ingest.configuration import BrokerSettings
+
+CLIENT_ID = "tram-cloud"
+KEEPALIVE_S = 30
+RECONNECT_MAX_S = 20
+OUTGOING_MESSAGES = 20_000  # commits waiting for the broker; beyond that they are dropped and the gateways ask again
+INBOX_BYTES = 16_000_000
+INBOX_MESSAGES = 20_000
+
+log = structlog.get_logger()
+
+
+class Message(NamedTuple):
+    """What the broker delivered; `connection` numbers the connection it came by."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+    connection: int
+    received_s: float  # time.monotonic()
+
+
+class Inbox:
+    """A queue between two threads, bounded by messages and bytes; the writer waits while it is full."""
+
+    def __init__(self, max_messages: int = INBOX_MESSAGES, max_bytes: int = INBOX_BYTES) -> None:
+        self._max_messages, self._max_bytes = max_messages, max_bytes
+        self._messages: deque[Message] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, message: Message) -> bool:
+        """Add a message, waiting for room; return False when the inbox was closed instead."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._messages or self._has_room(message))
+            if self._closed:
+                return False
+            self._messages.append(message)
+            self._bytes += len(message.payload)
+            self._changed.notify_all()
+            return True
+
+    def take(self, max_bytes: int, timeout_s: float) -> list[Message]:
+        """Return what has arrived, oldest first, at least one message when there is one; empty after the timeout."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._messages, timeout_s)
+            taken: list[Message] = []
+            size = 0
+            while self._messages and (not taken or size + len(self._messages[0].payload) <= max_bytes):
+                taken.append(self._messages.popleft())
+                size += len(taken[-1].payload)
+            self._bytes -= size
+            self._changed.notify_all()
+            return taken
+
+    def oldest_age_s(self) -> float:
+        """Return how long the oldest message has been waiting, 0.0 when none is."""
+        with self._changed:
+            return time.monotonic() - self._messages[0].received_s if self._messages else 0.0
+
+    def close(self) -> None:
+        """Let everybody who waits go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _has_room(self, message: Message) -> bool:
+        return len(self._messages) < self._max_messages and self._bytes + len(message.payload) <= self._max_bytes
+
+
+class Subscriber:
+    """The connection; `start()` returns at once and keeps trying, with growing pauses, until `stop()`."""
+
+    def __init__(self, settings: BrokerSettings, inbox: Inbox) -> None:
+        self._settings = settings
+        self._inbox = inbox
+        self._connection = 0
+        self._connected = threading.Event()
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, CLIENT_ID, clean_session=False, protocol=mqtt.MQTTv311, manual_ack=True
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted us and the subscriptions."""
+        return self._connected.is_set()
+
+    def start(self) -> None:
+        """Begin to connect. Raises ConfigurationError or OSError when a secret or certificate file cannot be read."""
+        client, settings = self._client, self._settings
+        if settings.user is not None:
+            client.username_pw_set(settings.user, settings.password())
+        if settings.uses_tls:
+            client.tls_set(
+                ca_certs=str(settings.ca_file) if settings.ca_file else None, tls_version=ssl.PROTOCOL_TLS_CLIENT
+            )
+        client.max_inflight_messages_set(1000)
+        client.max_queued_messages_set(OUTGOING_MESSAGES)
+        client.reconnect_delay_set(1, RECONNECT_MAX_S)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.connect_async(settings.host, settings.port, KEEPALIVE_S)
+        client.loop_start()
+
+    def stop(self) -> None:
+        """Say goodbye to the broker; messages not acknowledged stay with it."""
+        self._inbox.close()
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def acknowledge(self, messages: Iterable[Message]) -> None:
+        """Tell the broker it may forget these. Those of an earlier connection are its to deliver again."""
+        for message in messages:
+            if message.qos and message.connection == self._connection:
+                self._client.ack(message.mid, message.qos)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
+        """Send a message as soon as the broker is there."""
+        self._client.publish(topic, payload, qos, retain)
+
+    def _on_connect(
+        self, client: mqtt.Client, _userdata: Any, _flags: mqtt.ConnectFlags, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            log.error("broker refused the connection", reason=str(reason), host=self._settings.host)
+            return
+        self._connection += 1
+        client.subscribe([(f"{topics.RECORDS}/#", 1), (f"{topics.STATUS}/#", 1)])
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            log.error("broker refused the subscription: check the rights of this user", user=self._settings.user)
+            return
+        log.info("broker connected", host=self._settings.host, port=self._settings.port)
+        self._connected.set()
+
+    def _on_disconnect(
+        self, _client: mqtt.Client, _userdata: Any, _flags: mqtt.DisconnectFlags, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if self._connected.is_set():
+            log.warning("broker gone, connecting again", reason=str(reason))
+        self._connected.clear()
+
+    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = message._topic.decode("utf-8", "backslashreplace")
+        self._inbox.put(
+            Message(topic, bytes(message.payload), message.mid, message.qos, self._connection, time.monotonic())
+        )

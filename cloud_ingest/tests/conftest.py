@@ -1,0 +1,33 @@
+"""A real broker, a gateway's side of it, and a running cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, a_cloud, free_port
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    one = Broker(free_port(), folder)
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def gateway(broker: Broker) -> Iterator[GatewaySide]:
+    side = GatewaySide(broker.port)
+    yield side
+    side.close()
+
+
+@pytest.fixture
+def cloud(broker: Broker, tmp_path: Path) -> Iterator[Cloud]:
+    with a_cloud(tmp_path / "cloud", broker.port, now_s=T0 + 3600) as one:
+        yield one

@@ -1,0 +1,132 @@
+"""The ingest thread: takes what has arrived, stores it, and only then tells the gateways and the broker.
+
+A store that cannot be written now (disk full, locked) is tried again with growing pauses, and nothing is acknowledged
+meanwhile. A message at which the pipeline itself fails is set aside, so that it never stops the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from cloud_ingest import models
+from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.ingest import Ingest, Outcome
+from cloud_ingest.reading import Reader
+from cloud_ingest.subscriber import Inbox, Message, Subscriber
+from station_config.clock import Clock
+
+GROUP_BYTES = 250_000  # about 13,000 records: one transaction
+IDLE_S = 5.0
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
+LAG_LIMIT_S = 30.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class IngestWorker:
+    """One thread runs `run`; any thread may ask for `health`."""
+
+    ingest: Ingest
+    inbox: Inbox
+    subscriber: Subscriber
+    clock: Clock
+    stored: Callable[[], None]  # called after each transaction
+    on_broken: Callable[[], None] = lambda: None
+    broken: StoreRefused | None = None
+    _trouble: str | None = field(default=None, init=False)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; what is not stored by then stays with the broker and the gateways."""
+        while not stop.is_set():
+            messages = self.inbox.take(GROUP_BYTES, IDLE_S)
+            try:
+                if messages:
+                    self._work(messages, stop)
+            except StoreRefused as error:
+                log.error("the store cannot be used any more", reason=str(error))  # noqa: TRY400  the text says it all
+                self.broken = error
+                self.on_broken()
+                return
+
+    def health(self, reader: Reader) -> models.Health:
+        """Return whether ingest works, and what does not."""
+        lag_s = self.inbox.oldest_age_s()
+        problems = []
+        if not self.subscriber.connected:
+            problems.append("no connection to the broker")
+        if lag_s > LAG_LIMIT_S:
+            problems.append(f"messages have been waiting for {lag_s:.0f} s")
+        if self._trouble is not None:
+            problems.append(self._trouble)
+        if self.broken is not None:
+            problems.append(str(self.broken))
+        return models.Health(
+            status="failing" if problems else "ok",
+            problems=problems,
+            broker_connected=self.subscriber.connected,
+            ingest_lag_s=round(lag_s, 3),
+            store_writable=self._trouble is None and self.broken is None,
+            set_aside=reader.set_aside(),
+        )
+
+    def _work(self, messages: list[Message], stop: threading.Event) -> None:
+        try:
+            outcome = self._patiently(lambda: self.ingest.store_group(messages, self.clock.now()), stop)
+        except (StoreRefused, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a message does to the pipeline, the next one must get through
+            self._isolate(messages, error, stop)
+            return
+        if outcome is not None:
+            self._tell(messages, outcome)
+
+    def _isolate(self, messages: list[Message], error: Exception, stop: threading.Event) -> None:
+        """Find the message at which the pipeline fails: one by one, and set that one aside."""
+        if len(messages) > 1:
+            for message in messages:
+                self._work([message], stop)
+            return
+        reason = f"ingest failed: {type(error).__name__}: {error}"
+        log.error("message set aside", topic=messages[0].topic, reason=reason, exc_info=error)
+
+        def aside() -> Outcome:
+            self.ingest.set_aside(messages[0], reason, self.clock.now())
+            return Outcome.nothing()
+
+        outcome = self._patiently(aside, stop)
+        if outcome is not None:
+            self._tell(messages, outcome)
+
+    def _patiently(self, work: Callable[[], Outcome], stop: threading.Event) -> Outcome | None:
+        """Do it as soon as the store can be written; None when `stop` came first."""
+        pause_s = RETRY_FIRST_S
+        while not stop.is_set():
+            try:
+                outcome = work()
+            except StoreUnavailable as error:
+                if self._trouble is None:
+                    log.error("nothing is stored or acknowledged", reason=str(error))  # noqa: TRY400
+                self._trouble = str(error)
+                stop.wait(pause_s)
+                pause_s = min(2 * pause_s, RETRY_LONGEST_S)
+                continue
+            if self._trouble is not None:
+                log.info("the store can be written again")
+                self._trouble = None
+            return outcome
+        return None
+
+    def _tell(self, messages: list[Message], outcome: Outcome) -> None:
+        for topic, payload in outcome.commits:
+            self.subscriber.publish(topic, payload, qos=1)
+        self.subscriber.acknowledge(messages)
+        for topic, payload in outcome.live:
+            self.subscriber.publish(topic, payload, qos=0, retain=True)
+        if outcome.counts.set_aside:
+            log.warning("set aside", number=outcome.counts.set_aside)
+        self.stored()
