@@ -32,6 +32,8 @@ BAUD = 115_200
 MAINTENANCE_FILE = "/maintenance"
 REPL_TIMEOUT_S = 15.0  # from the first Ctrl-C to the prompt, a reset and USB coming back included
 ANSWER_TIMEOUT_S = 5.0
+BOOT_TIMEOUT_S = 3.0  # from a reset to the prompt
+PROMPT = b">>> "
 CHUNK_BYTES = 1024  # of a file in one exchange: small for the board's heap and for the buffers on the way
 
 MAIN_PY = b"""\
@@ -77,8 +79,9 @@ print(json.dumps([_hash(path) for path in %r]))
 class Board:
     """A board on a serial port. Use as a context manager: entering opens the port, leaving closes it."""
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, repl_timeout_s: float = REPL_TIMEOUT_S) -> None:
         self.port = port
+        self._repl_timeout_s = repl_timeout_s
         self._link: SerialTransport | None = None
 
     def __enter__(self) -> Self:
@@ -90,7 +93,7 @@ class Board:
 
     def enter_repl(self) -> None:
         """Interrupt whatever runs and come to the raw REPL. Raises BoardSilent."""
-        deadline = time.monotonic() + REPL_TIMEOUT_S
+        deadline = time.monotonic() + self._repl_timeout_s
         while True:
             try:
                 return self._try_repl()
@@ -107,8 +110,9 @@ class Board:
         self.enter_repl()
         self.run(f"open({MAINTENANCE_FILE!r}, 'w').close()")
         self.reset()
+        self._await_prompt()
         self.enter_repl()
-        # Our Ctrl-C may have come before main.py looked for the file: then it is still there for the next start.
+        # A program that is not ours does not take the file away.
         self.run(f"import os\ntry:\n os.remove({MAINTENANCE_FILE!r})\nexcept OSError:\n pass")
 
     @contextlib.contextmanager
@@ -120,6 +124,8 @@ class Board:
         self.enter_maintenance()
         try:
             yield
+        except BoardSilent:
+            raise  # nobody there to be reset
         except BaseException:
             with contextlib.suppress(BoardError):
                 self.reset()
@@ -200,6 +206,16 @@ class Board:
         except OSError:
             self._reopen(deadline)
             return b""
+
+    def _await_prompt(self) -> None:
+        """Let the board start in peace: a Ctrl-C now would meet MicroPython before it is ready for one.
+
+        A program that is not ours may never come to the prompt, and USB may come back after it: then the time passes.
+        """
+        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        seen = b""
+        while PROMPT not in seen and time.monotonic() < deadline:
+            seen = seen[-len(PROMPT) :] + self._read_console(deadline)
 
     def _try_repl(self) -> None:
         link = self._require()

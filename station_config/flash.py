@@ -40,10 +40,11 @@ import json, os, sys
 i = sys.implementation
 if 'firmware' not in os.listdir('/'):
     os.mkdir('/firmware')
-for folder in '/', '/firmware/':
-    for name in os.listdir(folder):
-        if name.endswith('.new'):
-            os.remove(folder + name)
+for path in %r:
+    try:
+        os.remove(path)
+    except OSError:
+        pass
 about = {'name': i[0], 'version': i[1][:3], 'bytecode': getattr(i, '_mpy', 0) & 255}
 about['machine'] = getattr(i, '_machine', sys.platform)
 about['old'] = os.listdir('/firmware')
@@ -125,7 +126,7 @@ def flash(port: str, files: Mapping[str, bytes], report: Report = lambda *_: Non
 
 def _exchange(board: Board, files: Mapping[str, bytes], report: Report) -> tuple[str, list[str], list[str]]:
     """Make the board's files these; return (its machine, paths written, paths removed)."""
-    about = _examine(board)
+    about = _examine(board, [path + NEW for path in files])
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     present = board.hashes(list(files))
     written = [path for path in files if present[path] != wanted[path]]
@@ -147,9 +148,12 @@ def _compile(module: Path, work: Path) -> bytes:
     return target.read_bytes()
 
 
-def _examine(board: Board) -> dict[str, Any]:
-    """Return what runs on the board and lies in /firmware. Raises BoardError when our bytecode cannot run there."""
-    about: dict[str, Any] = board.ask(_ABOUT)
+def _examine(board: Board, leftovers: list[str]) -> dict[str, Any]:
+    """Clear leftovers of a broken-off flash; return what runs on the board and lies in /firmware.
+
+    Raises BoardError when our bytecode cannot run there.
+    """
+    about: dict[str, Any] = board.ask(_ABOUT % (leftovers,))
     version, bytecode = tuple(about["version"]), about["bytecode"]
     if version[:2] < LEAST_MICROPYTHON or bytecode != BYTECODE:
         found = f"{about['name']} {'.'.join(map(str, version))} with bytecode {bytecode}"
