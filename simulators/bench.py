@@ -161,7 +161,7 @@ class Bench:
         folder = self.site.directory / "journals" / station
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._tram_station("journal", "--port", str(self.site.console(station)), "--out", str(folder))
+        self._tram_station("journal", "--port", str(self.site.console(station)), "--out", str(folder / "journal.trb"))
         return folder
 
     def _tram_station(self, *words: str) -> dict[str, Any]:

@@ -81,13 +81,9 @@ int64_t vboard_monotonic_ns(void) {
 static int64_t rtc_ns(void) {
     if (rtc_rate == 0) {
         rtc_rate = atof(env_or("VB_RATE", "1"));
-        long long shown, at;
-        if (sscanf(env_or("VB_RTC", ""), "%lld,%lld", &shown, &at) == 2) {
-            rtc_shown_ns = shown;
-            rtc_at_ns = at;
-        } else {
-            rtc_at_ns = vboard_monotonic_ns();
-        }
+        char *comma = NULL;
+        rtc_shown_ns = strtoll(env_or("VB_RTC", "0"), &comma, 10);
+        rtc_at_ns = *comma == ',' ? strtoll(comma + 1, NULL, 10) : vboard_monotonic_ns();
     }
     return rtc_shown_ns + (int64_t)((long double)(vboard_monotonic_ns() - rtc_at_ns) * rtc_rate);
 }
@@ -189,6 +185,21 @@ static mp_obj_t vb_flash_erase(mp_obj_t offset, mp_obj_t size) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_erase_obj, vb_flash_erase);
 
+// Append text, or a number in decimal: the build's own snprintf knows no 64 bits, and neither is for signal handlers.
+static char *put(char *to, const char *text) {
+    while (*text) { *to++ = *text++; }
+    *to = 0;
+    return to;
+}
+
+static char *put_number(char *to, int64_t number) {
+    char digits[24], *p = digits + sizeof digits;
+    uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    *--p = 0;
+    do { *--p = '0' + left % 10; left /= 10; } while (left);
+    return put(number < 0 ? put(to, "-") : to, p);
+}
+
 // ---- reset = execve of ourselves: same process, same console and flash, fresh heap. Called from a signal handler too.
 static void reset(const char *cause, bool raw) {
     struct itimerval never = {{0, 0}, {0, 0}};
@@ -207,16 +218,17 @@ static void reset(const char *cause, bool raw) {
             || (flash_countdown >= 0 && !strncmp(*e, "VB_CUT=", 7));
         if (!ours) { envp[k++] = *e; }
     }
-    snprintf(of_cause, sizeof of_cause, "VB_CAUSE=%s", cause);
-    snprintf(of_raw, sizeof of_raw, "VB_RAW=%d", raw);
-    snprintf(of_rtc, sizeof of_rtc, "VB_RTC=%lld,%lld", (long long)rtc_shown_ns, (long long)rtc_at_ns);
+    put(put(of_cause, "VB_CAUSE="), cause);
+    put(of_raw, raw ? "VB_RAW=1" : "VB_RAW=0");
+    put_number(put(put_number(put(of_rtc, "VB_RTC="), rtc_shown_ns), ","), rtc_at_ns);
     envp[k++] = of_cause;
     envp[k++] = of_raw;
     envp[k++] = of_rtc;
     if (flash_countdown >= 0) {
-        snprintf(of_cut, sizeof of_cut, "VB_CUT=%d", flash_countdown);
+        put_number(put(of_cut, "VB_CUT="), flash_countdown);
         envp[k++] = of_cut;
     }
+    signal(SIGINT, SIG_IGN);  // a Ctrl-C that comes before the new image listens is lost, as on a board, not deadly
     execve("/proc/self/exe", argv, envp);
     _exit(99);
 }
