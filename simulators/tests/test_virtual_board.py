@@ -1,0 +1,477 @@
+"""The virtual board against what a real one does: clock, resets, heap, console, flash, power cuts, wires."""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import serial
+from mpremote.transport import TransportExecError
+from mpremote.transport_serial import SerialTransport
+
+from simulators.board import BoardSettings, VirtualBoard, parse_size, parse_uarts
+from simulators.virtual_board.build import build
+from simulators.virtual_board.console import LOG_BYTES, BoundedLog
+from simulators.virtual_board.errors import BoardFault, VirtualBoardMissing
+
+PROMPT = "\n>>> "
+FLASH_BYTES = 256 * 1024
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interpreter() -> None:
+    try:
+        build()
+    except VirtualBoardMissing as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"the virtual board cannot be built here: {error}")
+
+
+def settings(directory: Path, **changes: object) -> BoardSettings:
+    return BoardSettings(flash=directory / "board.flash", size_bytes=FLASH_BYTES, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[VirtualBoard]:
+    with VirtualBoard(settings(tmp_path)) as board:
+        board.console.wait_for(PROMPT)
+        yield board
+
+
+@contextmanager
+def repl(board: VirtualBoard) -> Iterator[SerialTransport]:
+    transport = SerialTransport(str(board.console_path), timeout=10)
+    try:
+        transport.enter_raw_repl(soft_reset=False)
+        yield transport
+        transport.exit_raw_repl()
+        board.console.wait_for("MicroPython v")
+        board.console.wait_for(PROMPT)
+    finally:
+        transport.close()
+
+
+def ask(board: VirtualBoard, expression: str, prepare: str = "import gc, machine, os, time") -> object:
+    with repl(board) as transport:
+        transport.exec(prepare)
+        return transport.eval(expression)
+
+
+def write_main(board: VirtualBoard, program: str) -> None:
+    with repl(board) as transport:
+        transport.fs_writefile("main.py", program.encode())
+
+
+def holds_within(condition: Callable[[], bool], deadline_s: float) -> bool:
+    pause, end = threading.Event(), time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        pause.wait(0.01)
+    return True
+
+
+# ---- the clock
+
+
+@pytest.mark.parametrize("epoch", [1970, 2000])
+def test_at_power_on_the_clock_is_not_set_and_starts_at_the_epoch(tmp_path: Path, epoch: int) -> None:
+    with VirtualBoard(settings(tmp_path, epoch=epoch)) as board:
+        board.console.wait_for(PROMPT)
+        seconds, date = ask(board, "(time.time(), time.gmtime()[:4])")  # type: ignore[misc]
+    assert seconds < 10
+    assert date == (epoch, 1, 1, 0)
+
+
+@pytest.mark.parametrize("epoch", [1970, 2000])
+def test_calendar_agrees_with_cpython(tmp_path: Path, epoch: int) -> None:
+    origin = calendar.timegm((epoch, 1, 1, 0, 0, 0))
+    unix = [
+        calendar.timegm((y, m, d, 23, 59, 58)) for y in (2000, 2024, 2026, 2096) for m, d in [(2, 28), (3, 1), (12, 31)]
+    ]
+    expected = [(s - origin, (*(t := time.gmtime(s))[:6], t.tm_wday, t.tm_yday)) for s in unix]
+    with VirtualBoard(settings(tmp_path, epoch=epoch)) as board:
+        board.console.wait_for(PROMPT)
+        seconds = [s - origin for s in unix]
+        shown = ask(board, f"[(time.mktime(time.gmtime(s)), time.gmtime(s)) for s in {seconds}]")
+    assert shown == expected
+
+
+@pytest.mark.parametrize("rate", [1.0, 60.0])
+def test_the_clock_runs_at_its_rate_and_ticks_stay_real(tmp_path: Path, rate: float) -> None:
+    elapsed = "(time.time_ns() - n, time.ticks_diff(time.ticks_us(), t))"
+    with VirtualBoard(settings(tmp_path, rate=rate)) as board:
+        board.console.wait_for(PROMPT)
+        prepare = "import time; n = time.time_ns(); t = time.ticks_us(); time.sleep_ms(200)"
+        clock_ns, ticks_us = ask(board, elapsed, prepare)  # type: ignore[misc]
+    assert ticks_us >= 200_000
+    assert clock_ns / (ticks_us * 1000) == pytest.approx(rate, rel=0.02)
+
+
+RESETS = {
+    "hard": ("import machine; machine.reset()\r", 2),
+    "watchdog": ("import machine\rw = machine.WDT(timeout=300)\rwhile True: pass\r\r", 3),
+    "soft": ("\x04", 5),
+}
+
+
+@pytest.mark.parametrize("kind", RESETS)
+def test_the_clock_goes_on_through_a_reset_and_the_cause_is_told(board: VirtualBoard, kind: str) -> None:
+    typed, cause = RESETS[kind]
+    ask(board, "machine.RTC().datetime((2026, 11, 22, 6, 8, 30, 0, 0))")
+    board.console.write(typed.encode())
+    board.console.wait_for("MicroPython v")
+    board.console.wait_for(PROMPT)
+    assert ask(board, "(machine.reset_cause(), time.gmtime()[:5])") == (cause, (2026, 11, 22, 8, 30))
+
+
+def test_the_clock_is_lost_with_the_power(board: VirtualBoard) -> None:
+    ask(board, "machine.RTC().datetime((2026, 11, 22, 6, 8, 30, 0, 0))")
+    board.power_cut()
+    board.start()
+    board.console.wait_for(PROMPT)
+    assert ask(board, "(machine.reset_cause(), time.gmtime()[0])") == (1, 1970)
+
+
+# ---- what a board is made of
+
+
+def test_heap_is_a_boards_heap(board: VirtualBoard) -> None:
+    with repl(board) as transport:
+        transport.exec("import gc; kept = bytearray(90 * 1024); kept = None; gc.collect()")
+        with pytest.raises(TransportExecError, match="MemoryError"):
+            transport.exec("kept = bytearray(119 * 1024)")
+
+
+def test_floats_are_single_precision(board: VirtualBoard) -> None:
+    assert ask(board, "16777216.0 + 1.0 == 16777216.0") is True
+
+
+@pytest.mark.parametrize("absent", ["os.getenv", "os.system", "__import__('socket')", "__import__('termios')"])
+def test_what_no_station_board_has_is_absent(board: VirtualBoard, absent: str) -> None:
+    with repl(board) as transport:
+        transport.exec("import os")
+        with pytest.raises(TransportExecError, match=r"AttributeError|ImportError"):
+            transport.exec(absent)
+
+
+def test_unique_id_is_the_one_given(tmp_path: Path) -> None:
+    with VirtualBoard(settings(tmp_path, uid="0badc0de")) as board:
+        board.console.wait_for(PROMPT)
+        assert ask(board, "machine.unique_id()") == bytes.fromhex("0badc0de")
+
+
+# ---- the console
+
+
+def test_ctrl_c_breaks_a_tight_loop(board: VirtualBoard) -> None:
+    board.console.write(b"print('run' + 'ning'); exec('while True: pass')\r")
+    board.console.wait_for("running")
+    board.console.write(b"\x03")
+    board.console.wait_for("KeyboardInterrupt")
+
+
+def test_mpremote_writes_reads_lists_and_hashes_files(board: VirtualBoard) -> None:
+    content = bytes(range(256)) * 120
+    with repl(board) as transport:
+        transport.fs_mkdir("lib")
+        transport.fs_writefile("lib/data.bin", content)
+        seen = (
+            transport.fs_readfile("lib/data.bin"),
+            [entry.name for entry in transport.fs_listdir("lib")],
+            transport.fs_hashfile("lib/data.bin", "sha256"),
+        )
+    assert seen == (content, ["data.bin"], hashlib.sha256(content).digest())
+
+
+def test_the_mpremote_command_copies_and_resets_into_main(board: VirtualBoard, tmp_path: Path) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("print('main has run')\n")
+    mpremote = [sys.executable, "-m", "mpremote", "connect", str(board.console_path)]
+    copied = [*mpremote, "fs", "cp", str(main), ":main.py", "+", "fs", "sha256sum", ":main.py", "+", "reset"]
+    done = subprocess.run(copied, capture_output=True, text=True, timeout=30, check=True)
+    board.console.wait_for("main has run")
+    assert hashlib.sha256(main.read_bytes()).hexdigest() in done.stdout
+
+
+def test_a_board_nobody_listens_to_is_not_held_up(board: VirtualBoard) -> None:
+    board.console.write(b"for i in range(4000): print('x' * 100)\r\r")
+    board.console.write(b"print('do' + 'ne')\r")
+    board.console.wait_for("\ndone", deadline_s=10)
+
+
+def test_waiting_for_what_a_dead_board_will_never_say_is_refused_at_once(board: VirtualBoard) -> None:
+    board.power_cut()
+    with pytest.raises(BoardFault, match="the board is off"):
+        board.console.wait_for("hello", deadline_s=60)
+
+
+def test_the_log_is_bounded(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path / "console.log")
+    for _ in range(5):
+        log.write(bytes(LOG_BYTES // 2))
+    log.close()
+    sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
+    assert sizes == [LOG_BYTES // 2, LOG_BYTES]
+
+
+# ---- flash and power cuts
+
+
+def test_files_survive_a_power_cut(board: VirtualBoard) -> None:
+    with repl(board) as transport:
+        transport.fs_writefile("kept.txt", b"still here")
+    board.power_cut()
+    board.start()
+    board.console.wait_for(PROMPT)
+    assert ask(board, "open('kept.txt').read()") == "still here"
+
+
+def test_programming_a_bit_back_to_one_is_an_io_error_and_said_on_the_console(board: VirtualBoard) -> None:
+    with repl(board) as transport:
+        transport.exec("from _vbflash import Flash; f = Flash(); n = f.sectors - 1; f.ioctl(6, n)")
+        transport.exec("f.writeblocks(n, b'\\x0f' * 256, 0); f.writeblocks(n, b'\\x0e' * 256, 0)")
+        with pytest.raises(TransportExecError, match="EIO"):
+            transport.exec("f.writeblocks(n, b'\\xf0' * 256, 0)")
+    assert "flash fault" in board.console.text()
+
+
+APPENDS = """
+import os
+try:
+    with open("journal.csv") as file:
+        n = sum(1 for _ in file)
+except OSError:
+    n = 0
+print("START", n)
+while n < 200:
+    with open("journal.csv", "a") as file:
+        file.write("%d,%d\\n" % (n, n * 7))
+    print("STORED", n)
+    if n % 20 == 0:
+        with open("state.new", "w") as file:
+            file.write(str(n))
+        os.rename("state.new", "state")
+    n += 1
+print("END")
+"""
+
+
+def test_a_power_cut_in_the_middle_of_any_flash_operation_loses_nothing_acknowledged(
+    board: VirtualBoard, tmp_path: Path
+) -> None:
+    write_main(board, APPENDS)
+    board.power_cut()
+    wrong = []
+    for cut in [*range(1, 25), *range(30, 350, 20)]:
+        torn = tmp_path / "torn.flash"
+        shutil.copy(tmp_path / "board.flash", torn)
+        with VirtualBoard(BoardSettings(flash=torn, size_bytes=FLASH_BYTES, cut_at_operation=cut)) as victim:
+            victim.wait_off(10)
+            stored = victim.console.text().count("STORED")
+        with VirtualBoard(BoardSettings(flash=torn, size_bytes=FLASH_BYTES)) as survivor:
+            said = survivor.console.wait_for("END")
+            said = survivor.console.text() if "vboard:" in survivor.console.text() else said
+        found = re.search(r"START (\d+)", said)
+        if found is None or int(found[1]) - stored not in (0, 1) or "vboard:" in said:
+            wrong.append((cut, stored, said[:200]))
+    assert wrong == []
+
+
+def test_the_cut_counts_on_through_resets(board: VirtualBoard, tmp_path: Path) -> None:
+    write_main(board, "import machine\nwith open('boots', 'a') as f:\n    f.write('x')\nmachine.reset()\n")
+    board.power_cut()
+    with VirtualBoard(settings(tmp_path, cut_at_operation=40)) as victim:
+        assert victim.wait_off(20) == 137
+
+
+def test_one_flash_serves_one_board(board: VirtualBoard, tmp_path: Path) -> None:
+    with pytest.raises(BoardFault, match="in use"), VirtualBoard(settings(tmp_path)):
+        pass
+
+
+def test_a_flash_of_another_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "board.flash").write_bytes(b"\xff" * 4096)
+    with pytest.raises(BoardFault, match="4096 bytes"), VirtualBoard(settings(tmp_path)):
+        pass
+
+
+# ---- wires
+
+
+@contextmanager
+def wire() -> Iterator[tuple[int, str]]:
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    try:
+        yield ours, os.ttyname(theirs)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+OPEN_UART = "from machine import UART; u = UART(1, 9600, timeout=2000)"
+
+
+def test_a_uart_hears_and_speaks(tmp_path: Path) -> None:
+    with wire() as (ours, path), VirtualBoard(settings(tmp_path, uarts={1: Path(path)})) as board:
+        board.console.wait_for(PROMPT)
+        with repl(board) as transport:
+            transport.exec(OPEN_UART)
+            os.write(ours, b"ping\xff\x00")
+            heard = transport.eval("(u.read(6), u.write(b'pong'), u.any())")
+        assert (heard, os.read(ours, 4)) == ((b"ping\xff\x00", 4, 0), b"pong")
+
+
+def test_a_uart_without_its_far_end_is_silent_and_its_timeouts_hold(tmp_path: Path) -> None:
+    timed = "(u.read(4), u.any(), u.write(b'x'), time.ticks_diff(time.ticks_ms(), t) >= 300)"
+    with wire() as (_, path), VirtualBoard(settings(tmp_path, uarts={1: Path(path)})) as board:
+        board.console.wait_for(PROMPT)
+        prepare = "import time; from machine import UART; u = UART(1, 9600, timeout=300)"
+        with repl(board) as transport:
+            transport.exec(prepare)
+    # the wire is gone now, the board is not: start it again on the path that no longer exists
+    with VirtualBoard(settings(tmp_path, uarts={1: Path(path)})) as board:
+        board.console.wait_for(PROMPT)
+        answer = ask(board, timed, f"{prepare}; t = time.ticks_ms()")
+    assert answer == (None, 0, 1, True)
+
+
+def test_asyncio_waits_on_a_hung_up_wire_without_spinning_and_hears_it_come_back(tmp_path: Path) -> None:
+    link = tmp_path / "wire"
+    listens = "import asyncio\nfrom machine import UART\nu = UART(1, 9600)\nprint('UP')\n"
+    listens += (
+        "async def main():\n    print('HEARD', await asyncio.StreamReader(u).readexactly(3))\nasyncio.run(main())\n"
+    )
+    with VirtualBoard(settings(tmp_path, uarts={1: link})) as board:
+        board.console.wait_for(PROMPT)
+        with wire() as (_, path):
+            link.symlink_to(path)
+            write_main(board, listens)
+            board.power_cut()
+            board.start()
+            board.console.wait_for("UP")
+        process = psutil.Process(board.pid)
+        before = sum(process.cpu_times()[:2])
+        assert not holds_within(lambda: "HEARD" in board.console.text(), 0.6)
+        spent = sum(process.cpu_times()[:2]) - before
+        with wire() as (ours, path):
+            link.unlink()
+            link.symlink_to(path)
+            heard = holds_within(lambda: bool(os.write(ours, b"abc")) and "HEARD" in board.console.text(), 5)
+    assert heard
+    assert spent < 0.1
+
+
+def test_a_uart_that_is_not_wired_says_so(board: VirtualBoard) -> None:
+    with repl(board) as transport, pytest.raises(TransportExecError, match="not wired"):
+        transport.exec("from machine import UART; UART(3, 9600)")
+
+
+# ---- settings and the command
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"size_bytes": 5000}, "flash of 5000"),
+        ({"uarts": {7: Path("/dev/null")}}, r"UARTs \[7\]"),
+        ({"heap_bytes": 10}, "heap of 10"),
+        ({"rate": 0.0}, "rate 0"),
+        ({"epoch": 1980}, "epoch 1980"),
+        ({"uid": "xyz"}, "uid 'xyz'"),
+        ({"cut_at_operation": -1}, "cut at operation -1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_board_that_cannot_be_made_is_refused(change: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        BoardSettings(flash=Path("x"), **change)  # type: ignore[arg-type]
+
+
+def test_sizes_and_uarts_are_read_as_people_write_them() -> None:
+    assert (parse_size("120k"), parse_size("2M"), parse_uarts(["1=/dev/a", "2=b=c"])) == (
+        122880,
+        2 << 20,
+        {1: Path("/dev/a"), 2: Path("b=c")},
+    )
+
+
+@contextmanager
+def board_process(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    argv = [
+        sys.executable,
+        "-m",
+        "simulators.board",
+        "--flash",
+        str(directory / "board.flash"),
+        "--size",
+        "256k",
+        *options,
+    ]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_killing_the_command_is_a_power_cut(tmp_path: Path) -> None:
+    link = tmp_path / "ttyBOARD"
+    with board_process(tmp_path, "--console", str(link)) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGKILL)
+        process.wait(5)
+        died = holds_within(lambda: gone(child), 5)
+    assert (ready, died) == ({"ready": True, "console": str(link)}, True)
+    with VirtualBoard(settings(tmp_path)) as board:
+        board.console.wait_for(PROMPT)
+
+
+def test_the_command_stops_gracefully_on_sigterm(tmp_path: Path) -> None:
+    link = tmp_path / "ttyBOARD"
+    with board_process(tmp_path, "--console", str(link), "--log", str(tmp_path / "log")) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with serial.Serial(str(link), timeout=5) as port:
+            port.write(b"\r")
+            prompt = port.read_until(b">>> ")
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(10)
+    assert prompt.endswith(b">>> ")
+    assert (code, link.is_symlink(), b"MicroPython" in (tmp_path / "log").read_bytes()) == (0, False, True)
+
+
+def test_the_command_says_when_the_board_lost_its_power(tmp_path: Path) -> None:
+    with board_process(tmp_path, "--cut", "3") as process:
+        _, complaint = process.communicate(timeout=20)
+    assert (process.returncode, complaint.strip()) == (1, "the board went off: exit code 137")
+
+
+def test_the_command_refuses_bad_usage_with_exit_code_2(tmp_path: Path) -> None:
+    with board_process(tmp_path, "--uart", "one") as process:
+        _, complaint = process.communicate(timeout=20)
+    assert (process.returncode, "expected NUMBER=PATH" in complaint) == (2, True)
