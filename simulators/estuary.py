@@ -99,14 +99,17 @@ _SPRING_NEAP_MEMORY_S = 2 * DAY_S  # the salt follows the spring tides two days 
 def tide_m(times: ArrayLike, river_km: float = 0.0) -> Array:
     """Return the tide above its mean in metres; spring and neap follow the moon because the arguments do."""
     late = np.asarray(times, dtype=np.float64) - river_km * _LAG_S_PER_KM
-    return np.asarray(sum(np.real(_phasor(name, late, river_km)) for name in CONSTITUENTS))
+    amplitudes = {
+        name: constituent.amplitude_m * np.exp(-river_km / constituent.damping_km)
+        for name, constituent in CONSTITUENTS.items()
+    }
+    return np.asarray(sum(amplitude * np.cos(_phase(name, late)) for name, amplitude in amplitudes.items()))
 
 
-def _phasor(name: str, times: Array, river_km: float) -> np.ndarray[tuple[int, ...], np.dtype[np.complex128]]:
+def _phase(name: str, times: Array) -> Array:
     constituent = CONSTITUENTS[name]
-    amplitude = constituent.amplitude_m * np.exp(-river_km / constituent.damping_km)
-    argument = _astronomical_argument_deg(constituent.argument, times + LOCAL_OFFSET_S) - constituent.lag_deg
-    return np.asarray(amplitude * np.exp(1j * np.radians(argument)))
+    argument = _astronomical_argument_deg(constituent.argument, times + LOCAL_OFFSET_S)
+    return np.asarray(np.radians(argument - constituent.lag_deg))
 
 
 def _astronomical_argument_deg(multiples: tuple[int, int, int, int, int], times: Array) -> Array:
@@ -123,9 +126,16 @@ def _astronomical_argument_deg(multiples: tuple[int, int, int, int, int], times:
 def _spring_neap(times: Array) -> Array:
     """Return how strong the tide of these days is: 1 on average, about 1.3 at springs, 0.5 at neaps."""
     before = times - _SPRING_NEAP_MEMORY_S
-    semidiurnal = np.abs(sum(_phasor(name, before, 0.0) for name in ("M2", "S2", "N2", "K2")))
-    diurnal = np.abs(sum(_phasor(name, before, 0.0) for name in ("K1", "O1", "P1")))
+    semidiurnal, diurnal = _envelope(("M2", "S2", "N2", "K2"), before), _envelope(("K1", "O1", "P1"), before)
     return np.asarray((semidiurnal + 0.5 * diurnal) / _MEAN_SPRING_NEAP_M)
+
+
+def _envelope(names: tuple[str, ...], times: Array) -> Array:
+    """Return the amplitude of the sum of constituents of nearly one period."""
+    phases = [(CONSTITUENTS[name].amplitude_m, _phase(name, times)) for name in names]
+    along = sum(amplitude * np.cos(phase) for amplitude, phase in phases)
+    across = sum(amplitude * np.sin(phase) for amplitude, phase in phases)
+    return np.asarray(np.hypot(along, across))
 
 
 def discharge_m3_s(times: ArrayLike, seed: int) -> Array:

@@ -40,7 +40,7 @@ class PlanError(SimulatorError):
     """No moment fits the run; the text names the shortest run that would do."""
 
 
-class Source(Protocol):
+class SalinitySource(Protocol):
     """Where salinity comes from: simulators.estuary.Estuary or simulators.replay.Replay."""
 
     def salinity(self, place: Place, times: Array) -> Array:
@@ -95,11 +95,13 @@ class _Episode:
             self.crossing_s - self.below_from_s,
             DONE_AT * span_s - HOLD_S - (self.clearing_s - self.crossing_s),
         )
-        return None if longest < BEFORE_S else min(max(BEST * span_s, BEFORE_S), longest)
+        if longest < BEFORE_S:
+            return None
+        return math.floor(min(max(BEST * span_s, BEFORE_S), longest) / 60.0) * 60.0
 
 
 def plan(
-    source: Source,
+    source: SalinitySource,
     places: Sequence[Place],
     thresholds: Sequence[Threshold],
     span_s: float | None,
@@ -184,7 +186,7 @@ def _described(episode: _Episode) -> str:
     )
 
 
-def _episodes_at(source: Source, place: Place, thresholds: Sequence[Threshold]) -> Iterator[_Episode]:
+def _episodes_at(source: SalinitySource, place: Place, thresholds: Sequence[Threshold]) -> Iterator[_Episode]:
     times = source.scan_times(place)
     salinity = source.salinity(place, times)
     for threshold in thresholds:

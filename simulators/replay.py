@@ -158,7 +158,7 @@ def _cdmo_rows(path: Path, rows: csv.DictReader[str], standard_time_h: float | N
             raise ReplayError(
                 f"{path}: station {code!r}: its standard time is not known; give it in hours ahead of UTC"
             )
-        stamp = _parsed_time(path, rows.line_num, row["DateTimeStamp"], "%m/%d/%Y %H:%M")
+        stamp = _parsed_time(path, rows.line_num, row["DateTimeStamp"], _us_time, "month/day/year hour:minute")
         yield _row(
             path, rows.line_num, row, stamp - timedelta(hours=zone_h), ("Temp", "SpCond", "Sal", "Depth"), "F_{}"
         )
@@ -166,15 +166,19 @@ def _cdmo_rows(path: Path, rows: csv.DictReader[str], standard_time_h: float | N
 
 def _utc_rows(path: Path, rows: csv.DictReader[str]) -> Iterator[_Row]:
     for row in rows:
-        stamp = _parsed_time(path, rows.line_num, row["datetime_utc"], "%Y-%m-%d %H:%M:%S")
+        stamp = _parsed_time(path, rows.line_num, row["datetime_utc"], datetime.fromisoformat, "year-month-day h:m:s")
         yield _row(path, rows.line_num, row, stamp, ("temp", "spcond", "sal", "depth"), "f_{}")
 
 
-def _parsed_time(path: Path, line: int, text: str, form: str) -> datetime:
+def _parsed_time(path: Path, line: int, text: str, parse: Callable[[str], datetime], form: str) -> datetime:
     try:
-        return datetime.strptime(text.strip(), form).replace(tzinfo=UTC)
+        return parse(text.strip()).replace(tzinfo=UTC)
     except ValueError:
         raise ReplayError(f"{path}:{line}: {text!r} is not a time of the form {form}") from None
+
+
+def _us_time(text: str) -> datetime:
+    return datetime.strptime(text, "%m/%d/%Y %H:%M").replace(tzinfo=UTC)
 
 
 def _row(

@@ -179,4 +179,4 @@ def _rain_total(day: _Day, place: Place, seed: int) -> float:
     days_of_year = np.arange(day.of_year + 1, dtype=np.float64)
     showers = _showers(days_of_year + (day.number - day.of_year), days_of_year, place, seed)
     fallen = np.where(days_of_year < day.of_year, 1.0, _fallen_share(showers, day.hour))
-    return float(np.sum(showers.amount * fallen))
+    return round(float(np.sum(showers.amount * fallen)), 3)  # so that the last bits of a sum never count down

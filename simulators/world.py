@@ -91,7 +91,7 @@ class WorldConfiguration(_Model):
     noise: float | None = Field(default=None, ge=0)
 
 
-class Source(Protocol):
+class WaterSource(Protocol):
     """Where the state of the water comes from: the estuary model or a measured series."""
 
     def water(self, place: Place, time: float) -> WaterState:
@@ -103,7 +103,7 @@ class StationSurroundings:
     """The water and the air at one station."""
 
     place: Place
-    source: Source
+    source: WaterSource
     seed: int
 
     def water(self, time: float) -> WaterState:
@@ -148,7 +148,7 @@ def read_configuration(path: Path) -> WorldConfiguration:
 def build_stations(configuration: WorldConfiguration, clock: Clock) -> dict[str, Station]:
     """Return the stations by id. Raises ReplayError when the measured file cannot be used."""
     replay = Replay(read_series(configuration.replay)) if configuration.replay else None
-    source: Source = replay or Estuary(configuration.seed)
+    source: WaterSource = replay or Estuary(configuration.seed)
     noise = configuration.noise if configuration.noise is not None else float(replay is None)
     return {
         choice.id: _build_station(choice, source, number, configuration.seed, noise, clock)
@@ -157,7 +157,7 @@ def build_stations(configuration: WorldConfiguration, clock: Clock) -> dict[str,
 
 
 def _build_station(
-    choice: StationChoice, source: Source, number: int, seed: int, noise: float, clock: Clock
+    choice: StationChoice, source: WaterSource, number: int, seed: int, noise: float, clock: Clock
 ) -> Station:
     shift_s = choice.shift_s if choice.shift_s is not None else 3600.0 * number
     surroundings = StationSurroundings(Place(choice.id, choice.river_km, choice.elevation_m, shift_s), source, seed)
