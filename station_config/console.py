@@ -31,7 +31,7 @@ from station_config.errors import BoardError, BoardSilent, BoardStorageFull, Por
 BAUD = 115_200
 MAINTENANCE_FILE = "/maintenance"
 REPL_TIMEOUT_S = 15.0  # from the first Ctrl-C to the prompt, a reset and USB coming back included
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 2.0
 BOOT_TIMEOUT_S = 3.0  # from a reset to the prompt
 PROMPT = b">>> "
 CHUNK_BYTES = 1024  # of a file in one exchange: small for the board's heap and for the buffers on the way
