@@ -47,7 +47,7 @@ class Ingest:
         with self._store.transaction() as transaction:
             intake = Intake(transaction, int(now_s))
             new = intake.take(messages)
-            live = Observer(transaction, self._store, self._registry).observe(new)
+            live = Observer(transaction, self._store, self._registry, int(now_s)).observe(new)
         return Outcome(intake.counts, list(intake.commit_messages()), live)
 
     def set_aside(self, message: Arrived, reason: str, now_s: float) -> None:

@@ -30,11 +30,10 @@ class LatestValue(BaseModel):
 
 
 class StationThreshold(BaseModel):
-    """A station threshold: an alert is raised at `set` and cleared at `clear`, in the parameter's unit."""
+    """A station threshold of salinity in g/L: an alert is raised at `set` and cleared at `clear`."""
 
     id: str
-    parameter: str
-    crop: Label | None
+    crop: Label
     set: float
     clear: float
 

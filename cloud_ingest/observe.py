@@ -18,6 +18,8 @@ from cloud_ingest.restamp import stamps
 from cloud_ingest.store import ARRIVAL_DTYPE, Ints, Observed, SeriesKey, Store, Transaction
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, MISSING
 
+AHEAD_S = 3600  # how far a station's clock may be ahead of ours
+
 _EVENT_FIELDS = ("seq", "time", "count", "sensor", "parameter")
 _RECORD_FIELDS = (*_EVENT_FIELDS, "flag")
 
@@ -34,10 +36,11 @@ class Dated:
 class Observer:
     """The second half of one transaction."""
 
-    def __init__(self, transaction: Transaction, store: Store, registry: Registry) -> None:
+    def __init__(self, transaction: Transaction, store: Store, registry: Registry, now_s: int) -> None:
         self._transaction = transaction
         self._store = store
         self._registry = registry
+        self._now_s = now_s
 
     def observe(self, new: NewRecords) -> list[tuple[str, bytes]]:
         """Date, check, log, derive; return the messages of live topics that changed."""
@@ -155,10 +158,14 @@ class Observer:
         self._transaction.add_arrivals(rows[np.argsort(rows["time"], kind="stable")])
 
     def _newest(self, columns: dict[SeriesKey, Column]) -> Iterator[tuple[str, bytes]]:
-        """Update the newest values; yield the live message of each one that moved."""
+        """Update the newest values; yield the live message of each one that moved. A value from the future is kept in
+        the log only: as the newest it would hide all that follow."""
         for key, column in columns.items():
-            value = None if np.isnan(column.value[-1]) else float(column.value[-1])
-            time_s, flag = int(column.time[-1]), int(column.flag[-1])
+            at = int(np.searchsorted(column.time, self._now_s + AHEAD_S, side="right")) - 1
+            if at < 0:
+                continue
+            value = None if np.isnan(column.value[at]) else float(column.value[at])
+            time_s, flag = int(column.time[at]), int(column.flag[at])
             number = self._store.series[key]
             parameter = self._registry.parameter(key.parameter)
             if self._transaction.put_latest(number, time_s, value, flag) and parameter is not None:

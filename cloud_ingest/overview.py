@@ -16,6 +16,9 @@ from station_config.network import Station
 INTERVALS = 5
 FEW_MINUTES_S = 300
 
+SEVERITIES = ("notice", "warning", "severe")
+ANY_CROP = {"vi": "cây trồng", "en": "crops"}
+
 
 def overview(
     registry: Registry,
@@ -97,21 +100,20 @@ def _latest(registry: Registry, latest: Iterable[Newest]) -> Iterable[models.Lat
 
 
 def _thresholds(station: str, rules: Sequence[Rule]) -> Iterable[models.StationThreshold]:
+    """Yield the salinity rules of a station; one without a crop's threshold is for crops in general."""
     for rule in rules:
-        if station in rule.stations:
+        if station in rule.stations and rule.parameter == "salinity":
             yield models.StationThreshold(
                 id=rule.threshold or rule.id,
-                parameter=rule.parameter,
-                crop=models.Label(vi=rule.crop["vi"], en=rule.crop["en"]) if rule.crop else None,
+                crop=models.Label.model_validate(dict(rule.crop) or ANY_CROP),
                 set=rule.set_level,
                 clear=rule.clear_level,
             )
 
 
 def _worst(active: list[ActiveAlert]) -> models.ActiveAlert | None:
-    severities = ("notice", "warning", "severe")
-    rank = {severity: at for at, severity in enumerate(severities)}
+    """Return the severest alert, of several the one that has lasted longest."""
     if not active:
         return None
-    worst = max(active, key=lambda alert: (rank.get(alert.severity, len(rank)), -alert.since))
+    worst = max(active, key=lambda alert: (SEVERITIES.index(alert.severity), -alert.since))
     return models.ActiveAlert(rule=worst.rule, since=worst.since, value=worst.value, severity=worst.severity)

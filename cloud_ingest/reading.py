@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.decode import RECORD_DTYPE, Records
+from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
 from cloud_ingest.store import (
     DATABASE,
@@ -76,7 +77,10 @@ class Reader:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = self._idle.get(timeout=WAIT_S)
+        try:
+            connection = self._idle.get(timeout=WAIT_S)
+        except queue.Empty:
+            raise StoreUnavailable("too many questions at once: ask again, or for less") from None
         try:
             with sqlite_errors():
                 connection = connection or sqlite3.connect(

@@ -96,7 +96,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             rules=setup.alerts.rules if setup.alerts else (),
             engine=alerts.engine if alerts else None,
         )
-        server = _make_server(sources, stop, worker)
+        server = _make_server(sources, worker)
         threads = [_thread("ingest", lambda: worker.run(stop))]
         if alerts:
             threads.append(_thread("alerts", lambda: alerts.run(stop)))
@@ -110,13 +110,14 @@ def run(setup: Setup, listener: socket.socket) -> None:
             _serve(server, listener)
         finally:
             stop.set()
-            subscriber.stop()
+            inbox.close()
             if alerts:
                 alerts.arrived.set()
                 if alerts.deliverer:
                     alerts.deliverer.wake()
             for thread in threads:
                 thread.join(STOP_WITHIN_S)
+            subscriber.stop()
             log.info("stopped")
     if worker.broken is not None:
         raise worker.broken
@@ -145,7 +146,7 @@ def _deliverer(alerts: AlertWorker) -> Deliverer:
     return alerts.deliverer
 
 
-def _make_server(sources: Sources, stop: threading.Event, worker: IngestWorker) -> uvicorn.Server:
+def _make_server(sources: Sources, worker: IngestWorker) -> uvicorn.Server:
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(sources), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3

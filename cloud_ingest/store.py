@@ -25,6 +25,7 @@ from cloud_ingest import schema
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.restamp import JournalEvent, Stamp
+from firmware.record import BATCH_HEADER_SIZE, SIZE
 
 DATABASE = "store.sqlite"
 LOCK = "store.lock"
@@ -32,6 +33,7 @@ STORED, UNUSABLE = 1, 2
 
 # Arrivals wait here for the alert worker. When this many wait, the oldest go: by then an alert on them would be stale.
 ARRIVALS_KEPT = 2_000_000
+SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
 
 _MAY_PASS = frozenset(
     (
@@ -244,14 +246,17 @@ class Transaction:
         self._db.execute("UPDATE journals SET duplicates = duplicates + ? WHERE id = ?", (number, journal))
 
     def set_aside(self, topic: str, data: bytes, reason: str, now_s: int, journal: int | None = None) -> None:
-        """Keep bytes that cannot be used, once; the same bytes again only count."""
-        digest = hashlib.sha256(data).digest()
-        self._db.execute(
+        """Keep bytes that cannot be used, once; the same bytes again only count. Of more than any batch can have, the
+        beginning is kept."""
+        digest = hashlib.sha256(f"{journal}:".encode() + data).digest()
+        if len(data) > SET_ASIDE_BYTES:
+            reason = f"{reason} (the first {SET_ASIDE_BYTES} of {len(data)} bytes are kept)"
+        times = self._db.execute(
             "INSERT INTO set_aside (topic, reason, bytes, digest, received_at) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (topic, digest) DO UPDATE SET times = times + 1",
-            (topic, reason, data, digest, now_s),
-        )
-        if journal is not None:
+            " ON CONFLICT (topic, digest) DO UPDATE SET times = times + 1 RETURNING times",
+            (topic, reason, data[:SET_ASIDE_BYTES], digest, now_s),
+        ).fetchone()
+        if journal is not None and times == (1,):
             self._db.execute("UPDATE journals SET set_aside = set_aside + 1 WHERE id = ?", (journal,))
 
     # events and clocks
