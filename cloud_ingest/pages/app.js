@@ -143,7 +143,7 @@ function renderChart() {
   const series = state.series?.station === station.id && state.series.hours === state.hours ? state.series : null;
   at("chart").classList.toggle("stale", state.seriesAway);
   patch(at("chart-away"), series && state.seriesAway ? [t("chart_away", { time: moment(series.to, state.clock.now()) })] : []);
-  patch(at("thresholds"), [thresholdTable(thresholds, salinityNow(station))]);
+  patch(at("thresholds"), [thresholdTable(thresholds, state.away ? null : salinityNow(station))]);
   at("thresholds-part").hidden = thresholds.length === 0;
   if (!series) {
     shownFrame = null;

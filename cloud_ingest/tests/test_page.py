@@ -226,6 +226,7 @@ def test_a_silent_service_is_said_and_the_last_values_stay(opened: Opened, scrip
     script.away = True
     page.evaluate(SEEN_AGAIN)
     expect(page.get_by_text(re.compile(r"The service is not answering.*the last received, \d+ second"))).to_be_visible()
+    expect(page.locator(".thresholds .now").first).to_have_text("Not known")
     expect(page.locator(".salinity-value strong").first).to_have_text(shown)
     script.away = False
     page.evaluate(SEEN_AGAIN)

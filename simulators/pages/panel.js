@@ -20,7 +20,7 @@ const TEXTS = {
     station: "Trạm", total: "Cộng",
     equal: "Số đếm bằng nhau", equal_detail: "{made} bản ghi đã ghi, {stored} đã lưu; mất {lost}, trùng {duplicated}",
     behind: "Đang đuổi kịp", behind_detail: "còn {rest} bản ghi trên đường",
-    outage: "Đang rút: {parts}", outage_detail: "còn {rest} bản ghi chờ; không bản ghi nào được bỏ",
+    outage: "Đang rút: {parts}", outage_detail: "còn {rest} bản ghi chờ; không bản ghi nào bị bỏ",
     loss: "Có bản ghi bị mất hoặc trùng", loss_detail: "mất {lost}, trùng {duplicated}",
     phone: "Điện thoại", no_message: "Chưa có tin nhắn.", to: "đến {number}", counts: "Số bản ghi dọc đường đi",
     bar: "Bàn thử", messages: "{count} tin nhắn",
@@ -88,7 +88,7 @@ function assemble() {
   section.id = "bench";
   parts.title.id = "bench-title";
   section.setAttribute("aria-labelledby", "bench-title");
-  for (const part of [parts.sign, parts.silent, parts.fault]) part.setAttribute("role", "status");
+  for (const part of [parts.silent, parts.fault]) part.setAttribute("role", "status");
   const scroll = node("div", "bench-scroll", parts.table);
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
@@ -203,13 +203,18 @@ function drawSign() {
   parts.sign.className = `bench-sign ${which}`;
   setText(parts.sign, [["strong", t(which, values)], ["span", t(`${which}_detail`, values)]]);
   parts.bar.className = `bench-bar ${which}`;
-  setText(parts.bar, [["strong", t("bar")], ["span", t(which, values)], ["span", t("messages", { count: state.inbox.length })]]);
+  setText(parts.bar, [["span", t("bar")], ["span", t(which, values)], ["span", t("messages", { count: state.inbox.length })]]);
 }
 
-// Kept when unchanged, so that a screen reader is told of changes only.
+// The elements are kept, so that a screen reader is told when the verdict changes, and not of every count.
 function setText(container, rows) {
-  if ([...container.children].map((child) => child.textContent).join("\n") === rows.map(([, text]) => text).join("\n")) return;
-  container.replaceChildren(...rows.map(([tag, text]) => node(tag, "", text)));
+  if (container.children.length === 0) {
+    container.append(...rows.map(([tag]) => node(tag)));
+    container.querySelector("strong")?.setAttribute("role", "status");
+  }
+  rows.forEach(([, text], index) => {
+    if (container.children[index].textContent !== text) container.children[index].textContent = text;
+  });
 }
 
 const COLUMNS = ["made", "buffered", "stored", "on_the_way", "duplicates"];
