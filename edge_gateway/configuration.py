@@ -32,7 +32,7 @@ class LineConfiguration(StrictModel):
     parity: Literal["N", "E", "O"] = "N"
     stop: Literal[1, 2] = 1
     timeout_s: float = Field(default=1.0, gt=0, le=60)
-    stations: Several[StationConfiguration] = Field(alias="station", min_length=1)
+    stations: Several[StationConfiguration] = Field(alias="station")
 
 
 class BrokerConfiguration(StrictModel):
@@ -75,7 +75,7 @@ class GatewayConfiguration(StrictModel):
     status_interval_s: float = Field(default=60.0, gt=0)
     broker: BrokerConfiguration = BrokerConfiguration()
     outbox: OutboxConfiguration = OutboxConfiguration()
-    lines: Several[LineConfiguration] = Field(alias="line", min_length=1)
+    lines: Several[LineConfiguration] = Field(alias="line")
 
     @property
     def stations(self) -> tuple[StationConfiguration, ...]:
@@ -106,6 +106,8 @@ def _anchored(configuration: GatewayConfiguration, folder: Path) -> GatewayConfi
 def _conflicts(data: Table) -> Iterator[Fault]:
     lines = list(rows(data, "line"))
     stations = [(path, row, at) for at, line in lines for path, row in rows(line, "station", at)]
+    if not lines:
+        yield Fault(("line",), "there is no line; give each RS-485 port its [[line]] with its [[line.station]] tables")
     yield from repeated((((*path, "name"), row.get("name")) for path, row in lines), "this line name")
     yield from repeated((((*path, "port"), row.get("port")) for path, row in lines), "this port")
     yield from repeated((((*path, "id"), row.get("id")) for path, row, _ in stations), "this station")

@@ -155,10 +155,14 @@ class Outbox:
             self.damaged.set()
 
     def _report(self, losses: list[Loss]) -> None:
-        if losses:
-            records = sum(loss.last_seq - loss.first_seq + 1 for loss in losses)
+        for series in dict.fromkeys(loss.series for loss in losses):
+            own = [loss for loss in losses if loss.series == series]
             log.error(
-                "records declared lost", reason=losses[0].reason, records=records, first=losses[0], last=losses[-1]
+                "the oldest records are declared lost",
+                **series._asdict(),
+                first_seq=own[0].first_seq,
+                last_seq=own[-1].last_seq,
+                reason=own[0].reason,
             )
 
 

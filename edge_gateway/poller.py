@@ -212,7 +212,13 @@ class LinePoller:
         return self._cursors[piece.series]
 
     def _lose(self, loss: Loss) -> int:
-        self._log.error("records lost before the gateway could read them", **loss._asdict())
+        self._log.error(
+            "records lost before the gateway could read them",
+            **loss.series._asdict(),
+            first_seq=loss.first_seq,
+            last_seq=loss.last_seq,
+            reason=loss.reason,
+        )
         now = self._clock.now()
         self._outbox.write(lambda store: store.declare_lost(loss, now))
         self._cursors[loss.series] = loss.last_seq

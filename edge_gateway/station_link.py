@@ -3,7 +3,8 @@
 Modbus RTU has no transaction number: a late answer can be taken for the answer to the next question, with a good CRC.
 Three defences stand against it. After anything but a clean answer the line is listened to, and what comes is thrown
 away, until it has been silent for longer than the station's worst known latency. An answer must have the function and
-the length that was asked for. And the records of a fetch name their own sequence numbers, which the policy checks.
+the length that was asked for, and neighbouring questions differ in them. And the records of a fetch name themselves:
+records before the ones asked for are an answer to an older question.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ READ_WRITE_REGISTERS = 23
 LONGEST_FRAME_BYTES = 256
 LATENCIES_REMEMBERED = 64
 NOISE_LIMIT_QUIET_TIMES = 10
+LATENESS_BELIEVED_TIMEOUTS = 10
 
 
 @dataclass
@@ -40,6 +42,7 @@ class LinkCounters:
     late_bytes: int = 0
     wrong_answers: int = 0
     refusals: int = 0
+    unanswered_since: float | None = None
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_REMEMBERED))
 
     def worst_latency_s(self, unknown_s: float) -> float:
@@ -107,8 +110,9 @@ class StationLink:
         )
 
     def fetch(self, address: int, journal: int, from_seq: int, stored_through: int, number: int) -> protocol.Fetched:
-        """Acknowledge up to `stored_through`; return up to `number` (1..13) records from `from_seq`. Raises LinkError."""
+        """Acknowledge up to `stored_through`; return up to `number` records (1..13) from `from_seq`; or LinkError."""
         count = number * protocol.REGISTERS_PER_RECORD
+        asked_at = time.monotonic()
         values = protocol.encode_fetch(journal, from_seq, stored_through)
         answer = self._ask(
             address,
@@ -122,7 +126,10 @@ class StationLink:
                 device_id=address,
             ),
         )
-        return protocol.decode_records(answer)
+        fetched = protocol.decode_records(answer)
+        if fetched.first_seq is not None and fetched.first_seq < from_seq:
+            self._reject(address, asked_at, f"records from {fetched.first_seq}, asked for from {from_seq}")
+        return fetched
 
     def _read_input(self, address: int, register: int, count: int) -> Sequence[int]:
         return self._ask(
@@ -148,6 +155,7 @@ class StationLink:
             raise LineUnavailable(f"{self._line.port}: the port has gone ({error})") from error
         except ModbusIOException as error:
             counters.timeouts += 1
+            counters.unanswered_since = asked_at
             self._settle(address, asked_at)
             raise NoAnswer(f"address {address}: no answer within {time.monotonic() - asked_at:.1f} s") from error
         except ModbusException as error:
@@ -166,10 +174,16 @@ class StationLink:
             raise StationRefused(f"address {address}: exception {answer.exception_code}", answer.exception_code)
         if count is not None and len(answer.registers) != count:
             self._reject(address, asked_at, f"{len(answer.registers)} registers, asked for {count}")
+        counters.unanswered_since = None
         return answer.registers
 
     def _reject(self, address: int, asked_at: float, why: str) -> NoReturn:
-        self.counters(address).wrong_answers += 1
+        """Use nothing of an answer; most likely it is a late one, so it teaches how late this station can be."""
+        counters = self.counters(address)
+        counters.wrong_answers += 1
+        if counters.unanswered_since is not None:
+            late_s = time.monotonic() - counters.unanswered_since
+            counters.latencies_s.append(min(late_s, LATENESS_BELIEVED_TIMEOUTS * self._line.timeout_s))
         self._settle(address, asked_at)
         raise WrongAnswer(f"address {address}: an answer that was not asked for: {why}")
 

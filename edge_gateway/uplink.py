@@ -59,7 +59,8 @@ class Uplink:
         self._contacts = contacts
         self._clock = clock
         self._under_way: list[UnderWay] = []
-        self._unanswered = False
+        self._window = policy.LEAST_WINDOW
+        self._quiet = False
         self._look = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
@@ -172,22 +173,24 @@ class Uplink:
             self._under_way = policy.after_commit(self._under_way, series, ranges)
         self.counters.commits += len(commits)
         self.counters.records_freed += freed
-        self._unanswered = False
+        self._window = policy.window_after_commits(self._window, len(commits), self._broker.window)
+        self._quiet = False
         self._look.set()
 
     def _give_up_overdue(self) -> None:
         overdue = policy.overdue(self._under_way, time.monotonic(), self._broker.commit_timeout_s)
         if not overdue:
             return
-        if not self._unanswered:
+        if not self._quiet:
             log.warning("batches were not committed in time and are sent again", batches=len(overdue))
-        self._unanswered = True
+        self._quiet = True
+        self._window = policy.window_after_timeout(self._window)
         self.counters.batches_overdue += len(overdue)
         self._under_way = [batch for batch in self._under_way if batch not in overdue]
         self._look.set()
 
     def _send_what_may_go(self, session: MqttSession, reader: OutboxReader) -> None:
-        allowed = policy.places(self._broker.window, self._broker.backlog_share, self._unanswered)
+        allowed = policy.places(self._window, self._broker.backlog_share)
         while (side := policy.free_side(self._under_way, allowed)) is not None:
             piece = self._next_batch(reader, side)
             if piece is None:

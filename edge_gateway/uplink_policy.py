@@ -2,8 +2,8 @@
 
 The window is a number of batches under way (sent, not yet committed). A share of its places belongs to the backlog,
 oldest first, the others to the newest: a record made now waits for one place at most, and the oldest always moves.
-When the cloud does not commit, only a probe goes out until it does: a broker that takes everything and a cloud that is
-away cost the SIM card two batches per timeout, not a window.
+The window is small after a silence and grows with every commit, so that a slow link is not filled with batches whose
+commits then come too late, and a cloud that is away costs a SIM card two batches per timeout, not twenty.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 from edge_gateway.outbox_reader import Head
 from edge_gateway.slices import Range, Series, without
 
-PROBE_WINDOW = 2
+LEAST_WINDOW = 2
 RECORDS_PER_BATCH = 600
 
 
@@ -36,19 +36,27 @@ class UnderWay:
     sent_at: float
 
 
-def places(window: int, backlog_share: float, unanswered: bool) -> dict[Side, int]:
-    """Return how many batches each side may have under way; `unanswered` when the last round brought no commit."""
-    open_places = min(window, PROBE_WINDOW) if unanswered else window
-    backlog = min(open_places - 1, max(1, round(open_places * backlog_share)))
-    return {Side.NEWEST: open_places - backlog, Side.BACKLOG: backlog}
+def window_after_commits(window: int, commits: int, most: int) -> int:
+    """Return the window when `commits` commit messages came: one place more for each."""
+    return min(most, window + commits)
+
+
+def window_after_timeout(window: int) -> int:
+    """Return the window when batches were not committed in time: half."""
+    return max(LEAST_WINDOW, window // 2)
+
+
+def places(window: int, backlog_share: float) -> dict[Side, int]:
+    """Return how many batches each side may have under way; each has at least one place."""
+    backlog = min(window - 1, max(1, round(window * backlog_share)))
+    return {Side.NEWEST: window - backlog, Side.BACKLOG: backlog}
 
 
 def free_side(under_way: Sequence[UnderWay], allowed: dict[Side, int]) -> Side | None:
-    """Return the side that may send the next batch, None when the window is full."""
-    for side in Side:
-        if sum(batch.side is side for batch in under_way) < allowed[side]:
-            return side
-    return None
+    """Return the side that sends the next batch, the one that uses less of its places; None when the window is full."""
+    used = {side: sum(batch.side is side for batch in under_way) / allowed[side] for side in Side}
+    side = min(Side, key=lambda side: used[side])
+    return side if used[side] < 1 else None
 
 
 def choose(side: Side, heads: Sequence[Head]) -> Head | None:

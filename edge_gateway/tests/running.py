@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edge_gateway.outbox_reader import OutboxReader
+
 PROGRAM = [sys.executable, "-c", "from edge_gateway.commands import app; app()"]
 
 
@@ -32,7 +34,8 @@ class RunningGateway:
             "[[line]]",
             'name = "uplink"',
             f'port = "{port}"',
-            "timeout_s = 0.3",
+            "baud = 115200",
+            "timeout_s = 0.2",
             *(f'[[line.station]]\nid = "{name}"\naddress = {address}' for name, address in stations.items()),
         ]
         self.file.write_text("\n".join(lines))
@@ -69,6 +72,13 @@ class RunningGateway:
 
     def log(self) -> str:
         return (self.folder / "gateway.log").read_text()
+
+    def buffered(self) -> int:
+        """Return how many records wait in the outbox, without the cost of a process."""
+        reader = OutboxReader(self.outbox)
+        number = sum(state.buffered for state in reader.series())
+        reader.close()
+        return number
 
     def status(self) -> dict[str, Any]:
         done = subprocess.run(
