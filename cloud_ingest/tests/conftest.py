@@ -29,5 +29,29 @@ def gateway(broker: Broker) -> Iterator[GatewaySide]:
 
 @pytest.fixture
 def cloud(broker: Broker, tmp_path: Path) -> Iterator[Cloud]:
+    """A cloud of one test's own, to be killed, stopped and starved."""
     with a_cloud(tmp_path / "cloud", broker.port, now_s=T0 + 3600) as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    one = Broker(free_port(), tmp_path_factory.mktemp("broker"))
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture(scope="module")
+def running(shared_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A cloud that tests share: each uses a journal of its own."""
+    with a_cloud(tmp_path_factory.mktemp("cloud"), shared_broker.port, now_s=T0 + 3600) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def line(shared_broker: Broker) -> Iterator[GatewaySide]:
+    """The gateway's side of the shared cloud."""
+    side = GatewaySide(shared_broker.port)
+    yield side
+    side.close()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,8 +90,8 @@ def minute(seq: int, time_s: int, ec25: float = 12.5, temperature: float = 27.5,
     ]
 
 
-def minutes(number: int, first_seq: int = 1, first_time_s: int = T0) -> list[Record]:
-    return [one for at in range(number) for one in minute(first_seq + 2 * at, first_time_s + 60 * at)]
+def minutes(number: int, first_seq: int = 1, first_time_s: int = T0, ec25: float = 12.5) -> list[Record]:
+    return [one for at in range(number) for one in minute(first_seq + 2 * at, first_time_s + 60 * at, ec25)]
 
 
 def batch(records: Iterable[Record], journal: int = JOURNAL) -> bytes:
@@ -187,14 +188,14 @@ class GatewaySide:
 class Cloud:
     """The real `tram-cloud run` in a process of its own."""
 
-    def __init__(self, folder: Path, broker_port: int, extra: str = "", now_s: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, broker_port: int, extra: str = "", now_s: float | None = None, port: int | None = None
+    ) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.config = folder / "cloud.toml"
         self._environment = dict(os.environ)
         if now_s is not None:
-            import time
-
             self._environment.update(BenchClock(time.time(), now_s, 1.0).as_environment())
         (folder / "network.toml").write_text(NETWORK)
         self.config.write_text(
@@ -205,12 +206,17 @@ class Cloud:
 
     def start(self) -> None:
         with (self.folder / "cloud.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "cloud_ingest.commands", "run", "--config", str(self.config)],
-                env=self._environment,
-                stderr=log,
-            )
+            self.process = subprocess.Popen(self._command, env=self._environment, stderr=log)
         until(self.healthy, "a healthy cloud: " + str(self.folder / "cloud.log"), 30)
+
+    def run_once(self) -> tuple[int, str]:
+        """Start it where it cannot run; return its exit code and what it said."""
+        finished = subprocess.run(self._command, env=self._environment, capture_output=True, text=True, timeout=30)
+        return finished.returncode, finished.stderr
+
+    @property
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "cloud_ingest.commands", "run", "--config", str(self.config)]
 
     def healthy(self) -> bool:
         assert self.process is not None
@@ -227,7 +233,7 @@ class Cloud:
 
     def ask(self, path: str, **parameters: object) -> httpx.Response:
         shown = {name: str(value) for name, value in parameters.items()}
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", params=shown, trust_env=False)
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", params=shown or None, trust_env=False)
 
     def kill(self) -> None:
         if self.process is not None:
