@@ -9,6 +9,7 @@
 // A reset is an execve of ourselves, which adds
 //   VB_CAUSE     soft, hard or wdt                     VB_RAW      1: back into the raw REPL, main.py not run
 //   VB_RTC       the clock: ns shown, at which monotonic ns
+#define _GNU_SOURCE  // ppoll
 #include "vboard.h"
 #include "py/runtime.h"
 #include "py/mphal.h"
@@ -274,11 +275,11 @@ static MP_DEFINE_CONST_FUN_OBJ_1(vb_run_obj, vb_run);
 
 // sleep_ms without the unix port's 1 ms polling: an idle board costs next to nothing
 void __wrap_mp_hal_delay_ms(mp_uint_t ms) {
-    mp_uint_t start = mp_hal_ticks_ms(), elapsed;
+    int64_t end_ns = vboard_monotonic_ns() + ms * 1000000LL, left_ns;
     mp_handle_pending(true);
-    while ((elapsed = mp_hal_ticks_ms() - start) < ms) {
-        mp_uint_t left = ms - elapsed;
-        poll(NULL, 0, left > 50 ? 50 : left);
+    while ((left_ns = end_ns - vboard_monotonic_ns()) > 0) {
+        struct timespec slice = {0, left_ns < 50000000 ? left_ns : 50000000};
+        ppoll(NULL, 0, &slice, NULL);
         mp_handle_pending(true);
     }
 }
