@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pymodbus import pymodbus_apply_logging_config
 
+from simulators import control
 from simulators.errors import SimulatorError
 from simulators.estuary import Estuary, Place, WaterState
 from simulators.instrument_bus import InstrumentBus
@@ -40,7 +42,6 @@ from simulators.weather import WeatherState, weather
 from station_config.clock import Clock, clock_from_environment
 
 PORT_TIMEOUT_S = 10.0
-_LONGEST_LINE = 1 << 16
 
 
 class WorldConfigurationError(SimulatorError):
@@ -135,7 +136,7 @@ def read_configuration(path: Path) -> WorldConfiguration:
     except OSError as error:
         raise WorldConfigurationError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        faults = _faults_of(error).splitlines()
         raise WorldConfigurationError("\n".join(f"{path}: {fault}" for fault in faults)) from None
     unknown = {choice.model for station in configuration.stations for choice in station.instruments} - set(MODELS)
     if unknown:
@@ -170,40 +171,49 @@ def _build_station(
     )
 
 
+class _TruthAsked(_Model):
+    station: str
+    time: float | None = None
+
+
+class _FaultAsked(_Model):
+    station: str
+    sensor: int
+    fault: Fault
+    on: bool
+
+
 class Control:
-    """Answers the lines of the control socket."""
+    """What the control socket can ask of the world."""
 
     def __init__(self, stations: Mapping[str, Station], clock: Clock) -> None:
         self._stations = stations
         self._clock = clock
-        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
-    def answer(self, line: bytes) -> dict[str, Any]:
-        """Do what one line asks and return the answer; a line that cannot be done is answered with its error."""
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks and return the answer. Raises ControlRefused, FaultImpossible."""
         try:
-            request = json.loads(line)
-            return self._truth(request["truth"]) if "truth" in request else self._fault(request)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return {"error": f"not a request: {type(error).__name__}: {error}"}
-        except SimulatorError as error:
-            return {"error": str(error)}
+            if "truth" in request:
+                return self._truth(_TruthAsked.model_validate(request["truth"]))
+            return self._set_fault(_FaultAsked.model_validate(request))
+        except ValidationError as error:
+            raise ControlRefused(_faults_of(error)) from None
 
-    def _truth(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        time = float(asked.get("time", self._clock.now()))
-        around = self._station(asked["station"]).surroundings
-        state = {"water": asdict(around.water(time)), "weather": asdict(around.weather(time))}
-        without_nan = {
-            kind: {name: value if value == value else None for name, value in values.items()}
-            for kind, values in state.items()
+    def _truth(self, asked: _TruthAsked) -> dict[str, Any]:
+        time = self._clock.now() if asked.time is None else asked.time
+        around = self._station(asked.station).surroundings
+        states = {"water": asdict(around.water(time)), "weather": asdict(around.weather(time))}
+        known = {
+            kind: {name: None if math.isnan(value) else value for name, value in state.items()}
+            for kind, state in states.items()
         }
-        return {"station": asked["station"], "time": time, **without_nan}
+        return {"station": asked.station, "time": time, **known}
 
-    def _fault(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        instruments = self._station(asked["station"]).instruments
-        sensor = instruments.get(asked["sensor"])
-        if sensor is None:
-            raise ControlRefused(f"{asked['station']} has no sensor {asked['sensor']}; have {sorted(instruments)}")
-        sensor.set_fault(Fault(asked["fault"]), bool(asked["on"]))
+    def _set_fault(self, asked: _FaultAsked) -> dict[str, Any]:
+        instruments = self._station(asked.station).instruments
+        if asked.sensor not in instruments:
+            raise ControlRefused(f"{asked.station} has no sensor {asked.sensor}; have {sorted(instruments)}")
+        instruments[asked.sensor].set_fault(asked.fault, asked.on)
         return {"ok": True}
 
     def _station(self, name: str) -> Station:
@@ -211,29 +221,13 @@ class Control:
             raise ControlRefused(f"no station {name}; have {', '.join(self._stations)}")
         return self._stations[name]
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it closes or a line is too long."""
-        self._connections[writer] = asyncio.current_task()
-        try:
-            while line := await reader.readline():
-                writer.write(json.dumps(self.answer(line)).encode() + b"\n")
-                await writer.drain()
-        except (ValueError, ConnectionError):  # a line beyond the limit, or the other side is gone
-            pass
-        finally:
-            writer.close()
-            del self._connections[writer]
 
-    async def close(self) -> None:
-        """End all connections and wait for them."""
-        tasks = [task for task in self._connections.values() if task]
-        for writer in self._connections:
-            writer.close()
-        await asyncio.gather(*tasks)
+def _faults_of(error: ValidationError) -> str:
+    return "\n".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
 
 
-async def run(configuration: WorldConfiguration, clock: Clock) -> None:
-    """Serve all stations until SIGTERM or SIGINT. Raises PortMissing, ReplayError."""
+async def run(configuration: WorldConfiguration, clock: Clock, port_timeout_s: float = PORT_TIMEOUT_S) -> None:
+    """Serve all stations until SIGTERM or SIGINT. Raises PortMissing, ReplayError, ControlError."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -244,28 +238,26 @@ async def run(configuration: WorldConfiguration, clock: Clock) -> None:
     ]
     running = [asyncio.create_task(bus.run()) for bus in buses]
     try:
-        await _serve_control(Control(stations, clock), configuration.socket, buses, stop)
+        await _open_ports(buses, port_timeout_s)
+        async with control.serve(configuration.socket, Control(stations, clock).answer):
+            typer.echo(json.dumps({"ready": True}))
+            await stop.wait()
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        configuration.socket.unlink(missing_ok=True)
 
 
-async def _serve_control(control: Control, socket: Path, buses: Sequence[InstrumentBus], stop: asyncio.Event) -> None:
-    socket.unlink(missing_ok=True)  # left over from a run that was killed
-    server = await asyncio.start_unix_server(control.serve, socket, limit=_LONGEST_LINE)
-    try:
-        await asyncio.gather(*(bus.wait_until_serving(PORT_TIMEOUT_S) for bus in buses))
-        typer.echo(json.dumps({"ready": True}))
-        await stop.wait()
-    finally:
-        server.close()
-        await control.close()
+async def _open_ports(buses: Sequence[InstrumentBus], timeout_s: float) -> None:
+    outcomes = await asyncio.gather(*(bus.wait_until_serving(timeout_s) for bus in buses), return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
 
 
 def command(
     config: Annotated[Path, typer.Option(help="JSON file: stations with their ports, seed, replay, control socket.")],
+    port_timeout_s: Annotated[float, typer.Option(min=0, help="How long to wait for the ports.")] = PORT_TIMEOUT_S,
 ) -> None:
     """Serve the simulated instruments of all stations on their buses.
 
@@ -273,7 +265,7 @@ def command(
     """
     pymodbus_apply_logging_config(logging.CRITICAL)  # noise on a line is what the bench makes on purpose
     try:
-        asyncio.run(run(read_configuration(config), clock_from_environment(os.environ)))
+        asyncio.run(run(read_configuration(config), clock_from_environment(os.environ), port_timeout_s))
     except (WorldConfigurationError, ValueError) as error:
         typer.echo(f"tram-sim world: {error}", err=True)
         raise typer.Exit(2) from None

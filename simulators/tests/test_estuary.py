@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulators.estuary import Estuary, Place, conductivity_ms_cm, discharge_m3_s, level_m, salinity, tide_m
-from simulators.noise import uniform
+from simulators.noise import Array, uniform
 from station_config.salinity import practical_salinity
 
 YEAR = 1767225600.0 + np.arange(0.0, 365 * 86400.0, 600.0)  # 2026
@@ -14,8 +14,8 @@ DAYS = (365, 144)
 FEBRUARY_AND_MARCH = slice(31, 90)
 
 
-def daily_maxima(river_km: float, seed: int = 1) -> np.ndarray:
-    return salinity(YEAR, river_km, seed).reshape(DAYS).max(axis=1)
+def daily_maxima(river_km: float, seed: int = 1) -> Array:
+    return np.max(salinity(YEAR, river_km, seed).reshape(DAYS), axis=1)
 
 
 def test_spring_tides_are_more_than_twice_as_high_as_neap_tides() -> None:
