@@ -15,7 +15,8 @@ FEBRUARY_AND_MARCH = slice(31, 90)
 
 
 def daily_maxima(river_km: float, seed: int = 1) -> Array:
-    return np.max(salinity(YEAR, river_km, seed).reshape(DAYS), axis=1)
+    maxima: Array = salinity(YEAR, river_km, seed).reshape(DAYS).max(axis=1)
+    return maxima
 
 
 def test_spring_tides_are_more_than_twice_as_high_as_neap_tides() -> None:
