@@ -2,7 +2,6 @@
 import struct
 
 from firmware import rtu
-from firmware import ticks as real_ticks
 from firmware.bus import Patience
 from firmware.errors import BusError, Refused
 from firmware.sampler import Channel, to_count
@@ -55,19 +54,19 @@ def status_is_ok(status, data):
 
 class Instrument:
     # sensor: a configuration.Sensor. channels: one per field, in the order of the file.
-    def __init__(self, sensor, ticks=real_ticks):
+    # clock: warm-up is seconds of its uptime, so a bench that runs faster warms up faster.
+    def __init__(self, sensor, clock):
         self.channels = [
             Channel(sensor.number, field.parameter, field.decimals, field.statistic)
             for read in sensor.reads
             for field in read.fields
         ]
         self._sensor = sensor
-        self._ticks = ticks
+        self._clock = clock
         self._patience = Patience(sensor.timeout_ms)
         self._requests = [rtu.read_request(sensor.address, read.fc, read.register, read.count) for read in sensor.reads]
         self._started = sensor.start is None
-        self._warm_since_ms = ticks.ticks_ms()
-        self._warm = sensor.warmup_ms == 0
+        self._warm_since_s = 0  # seconds of uptime: power comes on with the board
         self._silent = 0
         self._pause = 0
 
@@ -83,22 +82,17 @@ class Instrument:
         except BusError:
             return
         self._started = True
-        self._begin_warmup()
-
-    def _begin_warmup(self):
-        self._warm = self._sensor.warmup_ms == 0
-        self._warm_since_ms = self._ticks.ticks_ms()
+        self._warm_since_s = self._clock.uptime_s()
 
     def is_ready(self):
-        if not self._warm:
-            warm_ms = self._ticks.ticks_diff(self._ticks.ticks_ms(), self._warm_since_ms)
-            self._warm = warm_ms >= self._sensor.warmup_ms
-        return self._started and self._warm
+        # One second more than warm-up asks for: uptime is in whole seconds.
+        warm_s = self._clock.uptime_s() - self._warm_since_s
+        warmup_ms = self._sensor.warmup_ms
+        return self._started and (warmup_ms == 0 or (warm_s - 1) * 1000 >= warmup_ms)
 
     async def sample(self, client):
         # Read all fields once and give each channel its sample. An instrument that keeps silent costs the others
         # one timeout now and then, no more.
-        await self.start(client)
         if self._pause:
             self._pause -= 1
             self._add([])
@@ -131,7 +125,7 @@ class Instrument:
         if self._silent >= _SILENT_AFTER:
             self._pause = min(_LONGEST_PAUSE, 1 << (self._silent - _SILENT_AFTER))
             self._started = self._sensor.start is None
-            self._begin_warmup()
+            self._warm_since_s = self._clock.uptime_s()  # whoever brings it back may have brought another
 
     def _add(self, values):
         speeds = {channel.parameter: value[0] for channel, value in zip(self.channels, values)}

@@ -29,7 +29,7 @@ class Journal:
     # random_bytes     os.urandom: makes the id
     # files, open_file  the flash: os and open, or a test's
     def __init__(self, folder, segment_records, max_bytes, random_bytes, files=os, open_file=open):
-        self.id = 0
+        self.id = 0  # until open() succeeded
         self.first_seq = 1
         self.next_seq = 1
         self.stored_through = 0
@@ -199,6 +199,8 @@ class Journal:
         # the first one's seq. When this returns they are durable. Raises JournalError when they could not be stored.
         entries = list(entries)
         try:
+            if not self.id:
+                self.open()
             self._make_room(entries[0][0])
             first_seq = self.next_seq
             while entries:

@@ -5,6 +5,7 @@ from firmware import ticks as real_ticks
 _LOOK_MS = 2  # how often the UART is looked at while an answer is awaited
 _IDLE_LOOK_MS = 10  # and when nothing has come for a while; the UART's buffer holds what arrives meanwhile
 _IDLE_AFTER_MS = 60
+_PAUSE_CHARACTERS = 4
 _RELEASE_MS = 5  # the last characters of a message are waited for without giving way, so that DE falls in time
 
 
@@ -14,7 +15,7 @@ class Line:
         self.ticks = ticks
         self._de = de
         self._character_us = 11_000_000 // baud
-        self._scratch = bytearray(32)
+        self._last_byte_ms = ticks.ticks_ms()
         if de is not None:
             de.value(0)
 
@@ -23,6 +24,8 @@ class Line:
         return length * self._character_us // 1000 + 1
 
     async def send(self, frame):
+        # A frame begins after a pause of four characters: until then the other side may still hold the line.
+        await self.ticks.sleep_ms(self.duration_ms(_PAUSE_CHARACTERS))
         if self._de is not None:
             self._de.value(1)
         try:
@@ -33,7 +36,7 @@ class Line:
                 self._de.value(0)
 
     async def _sent(self, duration_ms):
-        began = self.ticks.ticks_ms()
+        self._last_byte_ms = began = self.ticks.ticks_ms()
         while not self.uart.txdone():
             left_ms = duration_ms - self.ticks.ticks_diff(self.ticks.ticks_ms(), began)
             if left_ms <= _RELEASE_MS:
@@ -48,13 +51,15 @@ class Line:
             held = self.uart.any()
             if held:
                 return self._take(buffer, start, held)
-            waited_ms = self.ticks.ticks_diff(self.ticks.ticks_ms(), began)
-            if waited_ms >= timeout_ms:
+            now = self.ticks.ticks_ms()
+            left_ms = timeout_ms - self.ticks.ticks_diff(now, began)
+            if left_ms <= 0:
                 return 0
-            look_ms = _LOOK_MS if waited_ms < _IDLE_AFTER_MS else _IDLE_LOOK_MS
-            await self.ticks.sleep_ms(min(look_ms, timeout_ms - waited_ms))
+            idle = self.ticks.ticks_diff(now, self._last_byte_ms) > _IDLE_AFTER_MS
+            await self.ticks.sleep_ms(min(_IDLE_LOOK_MS if idle else _LOOK_MS, left_ms))
 
     def _take(self, buffer, start, held):
+        self._last_byte_ms = self.ticks.ticks_ms()
         room = len(buffer) - start
         if room <= 0:
             return 0

@@ -7,11 +7,11 @@ import time
 
 import machine
 
-from firmware import configuration as station_file
+import firmware
 from firmware import version
 from firmware.bus import Client
 from firmware.clock import Clock
-from firmware.errors import ConfigurationError
+from firmware.errors import ConfigurationError, JournalError
 from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
@@ -20,7 +20,6 @@ from firmware.station import Station
 from firmware.uplink import Server, Uplink
 
 WATCHDOG_MS = 8000  # the RP2040's longest is 8.3 s
-TECHNICIAN_MS = 900_000  # how long the board waits at the console after Ctrl-C before it measures again
 
 
 def run():
@@ -30,15 +29,17 @@ def run():
     configuration = _load_configuration(log)
     journal = _open_journal(configuration, log)
     station, uplink = _assemble(configuration, clock, journal, log)
-    station.note_start(machine.reset_cause())
+    _note_start(station, log)
     _say_start(configuration, journal)
-    try:
-        asyncio.run(station.run(uplink, watchdog))
-    except KeyboardInterrupt:
-        _hand_over(watchdog)
+    asyncio.run(station.run(uplink, watchdog))
 
 
 def _load_configuration(log):
+    # The checking code is needed once; its memory is given back afterwards.
+    from firmware import configuration as station_file
+
+    del sys.modules["firmware.configuration"]
+    delattr(firmware, "configuration")
     try:
         with open("/station.json", "rb") as file:
             return station_file.parse(file.read())
@@ -52,15 +53,18 @@ def _load_configuration(log):
 def _open_journal(configuration, log):
     size = configuration.journal
     journal = Journal("/journal", size.segment_records, size.max_bytes, os.urandom)
-    for repair in journal.open():
-        log.write("journal: " + repair)
+    try:
+        for repair in journal.open():
+            log.write("journal: " + repair)
+    except OSError as error:
+        log.fault("journal cannot be opened, it is tried again with each record", error)
     return journal
 
 
 def _assemble(configuration, clock, journal, log):
     bus = _open_line(configuration.bus, log, "bus") if configuration.sensors else None
     uplink_line = _open_line(configuration.uplink, log, "uplink")
-    instruments = [Instrument(sensor) for sensor in configuration.sensors]
+    instruments = [Instrument(sensor, clock) for sensor in configuration.sensors]
     station = Station(configuration, clock, journal, log, Client(bus) if bus else None, instruments)
     server = Server(configuration.address, configuration.station, version.TEXT, station)
     return station, Uplink(uplink_line, server) if uplink_line else None
@@ -81,26 +85,16 @@ def _open_line(port, log, name):
     return Line(uart, port.baud, de)
 
 
+def _note_start(station, log):
+    try:
+        station.note_start(machine.reset_cause())
+    except (OSError, JournalError) as error:
+        log.fault("start not noted", error)
+
+
 def _say_start(configuration, journal):
     gc.collect()
     print(
         "tram station=%s journal=%08x next_seq=%d version=%s"
         % (configuration.station, journal.id, journal.next_seq, version.TEXT)
     )
-
-
-def _hand_over(watchdog):
-    # A technician stopped the application to work at the console. The watchdog cannot be switched off, so a timer feeds
-    # it, for a while: a board left alone measures again. Ports without timers can make the watchdog patient instead.
-    if not hasattr(machine, "Timer"):
-        machine.WDT(timeout=TECHNICIAN_MS)
-        return
-    left = [TECHNICIAN_MS // 2000]
-
-    def feed(_):
-        left[0] -= 1
-        if left[0] > 0:
-            watchdog.feed()
-
-    machine.Timer(0 if sys.platform == "esp32" else -1).init(period=2000, mode=machine.Timer.PERIODIC, callback=feed)
-    watchdog.feed()

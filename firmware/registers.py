@@ -1,5 +1,5 @@
 # The Modbus map of a station: one table. The server answers from it and firmware/REGISTERS.md is printed from it
-# (python -m firmware.registers), so the two cannot differ.
+# (python -m firmware.register_page), so the two cannot differ.
 #
 # A row: first register, number of registers, name, meaning. u32 values take two registers, high word first. The name
 # is that of a method of whoever knows the value (firmware.station.Status).
@@ -66,51 +66,3 @@ def fill(table, source, image, first, count):
     for register, words, name, _ in table:
         if register < first + count and first < register + words:
             put_words(image, 2 * register, getattr(source, name)(), words)
-
-
-def as_markdown():
-    # The documentation of the map, for people and SCADA engineers.
-    lines = [
-        "# Modbus map of a station",
-        "",
-        "Printed by `python -m firmware.registers`; the server answers from the same table.",
-        "",
-    ]
-    lines += ["Addresses count from 0. RTU, the station is the server. u32 = two registers, high word first.", ""]
-    lines += _section("Input registers (FC 04)", INPUT)
-    lines += [
-        "From %d: one block of %d registers per channel, in the order of station.json: sensor << 8 | parameter;"
-        % (LIVE, LIVE_SIZE),
-        "flag (QARTOD: 2 not evaluated, 4 the instrument says it failed, 9 no value); latest sample as float32.",
-        "Behind the last channel everything reads 0xFFFF.",
-        "",
-    ]
-    lines += _section("Holding registers (FC 03, FC 16 from 0)", HOLDING)
-    lines += [
-        "Times before 2024 or after 2099 are refused with exception 3. A step beyond one second makes a record.",
-        "",
-        "## Records (FC 23)",
-        "",
-        "Write %d registers at 0x%04X: journal id, from_seq, stored_through (u32). Read up to %d, a multiple of %d,"
-        % (FETCH_WRITE_COUNT, FETCH_WRITE, MOST_RECORDS * RECORD_REGISTERS, RECORD_REGISTERS),
-        "at 0x%04X: records of 18 bytes as the journal holds them, 0xFF where there are no more. May be asked again."
-        % FETCH_READ,
-        "Another journal id is refused with exception 3. stored_through only moves forward, never beyond what exists.",
-        "",
-        "## Identification (FC 43/14)",
-        "",
-        "Vendor Tram, product station, revision = firmware version; object 0x80 is the station's id.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _section(title, table):
-    lines = ["## " + title, "", "| register | size | name | meaning |", "|---|---|---|---|"]
-    for register, words, name, meaning in table:
-        lines.append("| %d | %d | %s | %s |" % (register, words, name, meaning))
-    return lines + [""]
-
-
-if __name__ == "__main__":
-    print(as_markdown())

@@ -19,6 +19,7 @@ _REST_MS = 1000  # after a fault
 _HUNG_AFTER_MS = 120_000  # a loop that has not come round for this long is not healthy
 _WATCH_MS = 1000
 _MOST_WAITING = 256  # records that wait for a flash that takes none; beyond that the oldest go
+_COLLECT_EVERY = 8192  # bytes of garbage: little and often keeps the heap's peak low
 _COUNT_MAX = 0x7FFFFFFF
 
 # Health parameters of the vocabulary, sensor 0
@@ -45,7 +46,7 @@ class Station:
         self._steps = 0
         self._interval_number = 0
         self._waiting = []  # records made and not stored yet
-        self._came_round_ms = {}
+        self._came_round_ms = {}  # loop: when it last did
 
     async def run(self, uplink, watchdog):
         # Never returns. uplink or client may be None when their port could not be opened.
@@ -54,9 +55,12 @@ class Station:
             loops.append(self._loop("sample", self._sample_once))
         if uplink is not None:
             loops.append(self._loop("uplink", uplink.serve_once))
+        if hasattr(gc, "mem_free"):  # MicroPython: CPython's threshold is another thing
+            gc.threshold(_COLLECT_EVERY)
         await gather(*loops)
 
     async def _loop(self, name, once):
+        self._came_round_ms[name] = self._ticks.ticks_ms()
         while True:
             try:
                 await once()
@@ -150,7 +154,7 @@ class Station:
         step_s = self.clock.step_to(unix_s)
         if step_s is None:
             return
-        self._store([self._event(EVENT_CLOCK_SET, step_s, unix_s)])
+        self.journal.append([self._event(EVENT_CLOCK_SET, step_s, unix_s)])
         self.clock.set(unix_s, milliseconds, uncertainty_ms)
 
 

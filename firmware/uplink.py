@@ -172,13 +172,14 @@ class Uplink:
     def __init__(self, line, server):
         self._line = line
         self._server = server
-        self._heard = bytearray(rtu.MAX_FRAME)
+        self._heard = bytearray(2 * rtu.MAX_FRAME)
         self._held = 0
 
     async def serve_once(self):
         # Listen for a moment; answer the question if one came. Returns whether one did.
-        if self._held == len(self._heard):
-            self._held = 0  # more than any frame holds: not for us
+        if self._held == len(self._heard):  # others talk without a pause: keep what may be the beginning of a question
+            self._held = rtu.MAX_FRAME
+            self._heard[: self._held] = self._heard[-self._held :]
         number = await self._line.receive(self._heard, self._held, _SILENCE_MS if self._held else _LISTEN_MS)
         if not number:
             self._held = 0
