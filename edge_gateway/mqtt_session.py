@@ -43,6 +43,7 @@ class MqttSession:
         self._connected: ReasonCode | None = None
         self._subscribed: list[ReasonCode] | None = None
         self._lost: str | None = None
+        self._reached = False
         self._client = self._make_client(protocol, client_id, will)
 
     def connect(self) -> None:
@@ -57,6 +58,7 @@ class MqttSession:
             ) from error
         except OSError as error:
             raise BrokerUnreachable(f"{where}: {error}") from error
+        self._reached = True
         self._wait(lambda: self._connected is not None, f"{where} does not answer CONNECT")
         if self._connected is None or self._connected.is_failure:
             raise BrokerRefused(
@@ -68,9 +70,11 @@ class MqttSession:
             raise BrokerRefused(f"{where} refuses the subscription to {self._topic}; check the broker's ACL")
 
     @property
-    def protocol_refused(self) -> bool:
-        """Whether the broker refused because it does not speak this version of MQTT."""
-        return self._connected is not None and self._connected == "Unsupported protocol version"
+    def protocol_not_understood(self) -> bool:
+        """Whether the broker refused this version of MQTT, or was reached and said nothing to it, as some do."""
+        if self._connected is None:
+            return self._reached
+        return bool(self._connected == "Unsupported protocol version")
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Hand a message to the connection. That it went, or was acknowledged by the broker, proves nothing."""
@@ -129,8 +133,13 @@ class MqttSession:
         if self._broker.uses_tls:
             self._client.tls_set(ca_certs=str(self._broker.ca_file) if self._broker.ca_file else None)
         if self._broker.user is not None:
-            password = self._broker.password_file.read_text().strip() if self._broker.password_file else None
-            self._client.username_pw_set(self._broker.user, password)
+            self._client.username_pw_set(self._broker.user, self._password())
+
+    def _password(self) -> str | None:
+        """Return the first line of the password file, read for each connection so that it can be changed."""
+        if self._broker.password_file is None:
+            return None
+        return self._broker.password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
 
     def _wait(self, done: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + HANDSHAKE_DEADLINE_S

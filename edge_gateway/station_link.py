@@ -85,7 +85,7 @@ class StationLink:
     def close(self) -> None:
         """Close the port."""
         if self._client is not None:
-            self._client.close()
+            self._client.close()  # type: ignore[no-untyped-call]  # pymodbus gives it no types
             self._client = None
 
     def read_status(self, address: int) -> protocol.StationStatus:

@@ -15,7 +15,7 @@ import structlog
 from edge_gateway import uplink_policy as policy
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import ContactBook
-from edge_gateway.errors import BrokerRefused, OutboxUnavailable, UplinkError
+from edge_gateway.errors import OutboxUnavailable, UplinkError
 from edge_gateway.messages import CommitFault, commits_topic, decode_commit, encode_batch, records_topic, status_topic
 from edge_gateway.mqtt_session import MqttSession, Will
 from edge_gateway.outbox import Outbox
@@ -124,8 +124,8 @@ class Uplink:
     def _connect(self, session: MqttSession) -> None:
         try:
             session.connect()
-        except BrokerRefused:
-            if self._protocol == "5" and session.protocol_refused:
+        except UplinkError:
+            if self._protocol == "5" and session.protocol_not_understood:
                 log.warning("the broker does not speak MQTT 5; going on with 3.1.1")
                 self._protocol = "3.1.1"
             raise

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -39,8 +40,8 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        self._file = folder / "mosquitto.conf"
-        self._file.write_text(
+        self.file = folder / "mosquitto.conf"
+        self.file.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
             "max_queued_messages 0\nmax_inflight_messages 0\nset_tcp_nodelay true\n"
         )
@@ -48,7 +49,7 @@ class Broker:
 
     def start(self) -> None:
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        self._process = subprocess.Popen([program, "-c", str(self._file)], stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen([program, "-c", str(self.file)], stderr=subprocess.DEVNULL)
         wait_for(self._answers, "the broker")
 
     def kill(self) -> None:
@@ -69,7 +70,7 @@ class Cloud:
         self.commits = True
         self.received: dict[tuple[str, int, int], list[bytes]] = {}
         self.batches: list[tuple[str, int, int, int]] = []
-        self.status: list[dict[str, object]] = []
+        self.status: list[dict[str, Any]] = []
         self._gateway = gateway
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="cloud")
         self._client.on_connect = self._on_connect

@@ -33,6 +33,7 @@ class FakeStation:
     def __init__(self, station: str, address: int, journal: int = 0x1234ABCD, number: int = 0) -> None:
         self.station = station
         self.address = address
+        self.now: Callable[[], float] = time.time
         self.clock_offset_s = 0.0
         self.clock_is_set = True
         self.clocks_received: list[float] = []
@@ -76,7 +77,13 @@ class FakeStation:
         return SimDevice(self.address, (bits, bits, holding, inputs), action=self._action)
 
     async def _action(
-        self, function: int, start: int, address: int, count: int, registers: list[int], values: list[int] | None
+        self,
+        function: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
         self.requests += 1
         if function == 4:
@@ -88,12 +95,12 @@ class FakeStation:
         elif values is not None and address == 0x0100:
             return self._acknowledge(values)
         elif values is not None and address == 0:
-            self.clock_offset_s = (values[0] << 16 | values[1]) + values[2] / 1000 - time.time()
+            self.clock_offset_s = (values[0] << 16 | values[1]) + values[2] / 1000 - self.now()
             self.clocks_received.append(self.clock_offset_s)
             self.clock_is_set = True
         return None
 
-    def _acknowledge(self, values: list[int]) -> ExcCodes | None:
+    def _acknowledge(self, values: list[int] | list[bool]) -> ExcCodes | None:
         journal, self._from_seq, stored_through = struct.unpack(">III", struct.pack(">6H", *values))
         if journal != self.journal:
             return ExcCodes.ILLEGAL_VALUE
@@ -110,7 +117,7 @@ class FakeStation:
         return list(struct.unpack(f">{count}H", data))
 
     def _status(self) -> list[int]:
-        now = int(time.time() + self.clock_offset_s) if self.clock_is_set else 77
+        now = int(self.now() + self.clock_offset_s) if self.clock_is_set else 77
         values = (0x5452, 1, self.journal, self.first_seq, self.next_seq, self.stored_through, now, self.clock_is_set)
         packed = struct.pack(">HHIIIIIH", *values) + struct.pack(">IHH", 77, 3, 1)
         return list(struct.unpack(">31H", packed.ljust(62, b"\0")))
@@ -188,7 +195,7 @@ class FakeLine:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         server = ModbusSerialServer(
             [station.device() for station in self.stations],
-            identity=ModbusDeviceIdentification(info={0: "Tram", 1: "station", 2: "0.1.0"}),
+            identity=ModbusDeviceIdentification(info={0: "Tram", 1: "station", 2: "0.1.0"}),  # type: ignore[no-untyped-call]
             port=self._station_port,
             baudrate=9600,
             ignore_missing_devices=True,
@@ -196,4 +203,4 @@ class FakeLine:
         await server.serve_forever(background=True)
         self._serving.set()
         await self._ended
-        await server.shutdown()
+        await server.shutdown()  # type: ignore[no-untyped-call]

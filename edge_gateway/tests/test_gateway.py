@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ def identities(last: int, journal: int = JOURNAL, first: int = 1) -> set[tuple[s
     return {("xuan-hoa", journal, seq) for seq in range(first, last + 1)}
 
 
+def has_received(cloud: Cloud, number: int) -> bool:
+    return len(cloud.received) >= number
+
+
 def test_readings_arrive_as_the_station_made_them_and_leave_the_outbox(
     starter: Starter, station: FakeStation, cloud: Cloud
 ) -> None:
@@ -81,7 +86,7 @@ def test_a_gateway_killed_again_and_again_loses_nothing(starter: Starter, statio
     station.new_journal(JOURNAL, 1500)
     gateway = starter(commit_timeout_s=0.5)
     for share in (0.1, 0.3, 0.5, 0.8):
-        wait_for(lambda share=share: len(cloud.received) >= 1500 * share, deadline_s=20)
+        wait_for(partial(has_received, cloud, int(1500 * share)), deadline_s=20)
         gateway.kill()
         gateway.start()
     wait_for(lambda: station.stored_through == 1500, deadline_s=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,10 @@ def losses(outbox: Outbox) -> list[Loss]:
     found = reader.losses()
     reader.close()
     return found
+
+
+def submit(outbox: Outbox, given: Slice) -> Future[int]:
+    return outbox.submit(lambda store: store.append(given, 0.0))
 
 
 def free(outbox: Outbox, ranges: list[Range], series: Series = RIVER) -> int:
@@ -130,7 +135,7 @@ def test_a_refused_change_takes_nothing_of_its_neighbours_with_it(opener: Opener
     outbox = opener()
     outbox.append(piece(1, 13))
 
-    futures = [outbox.submit(lambda store, span=span: store.append(piece(*span), 0.0)) for span in [(20, 21), (14, 15)]]
+    futures = [submit(outbox, piece(*span)) for span in [(20, 21), (14, 15)]]
 
     assert [type(future.exception(5)) for future in futures] == [SliceRefused, type(None)]
 
@@ -287,7 +292,7 @@ def test_lines_that_deliver_at_once_share_a_transaction(opener: Opener) -> None:
     outbox.on_change(lambda: transactions.append(1))
     gate = outbox.submit(lambda store: [store.append(piece(1, 13), 0.0) for _ in range(2000)])
 
-    futures = [outbox.submit(lambda store, n=n: store.append(piece(1, 13, Series(f"s{n}", 1)), 0.0)) for n in range(50)]
+    futures = [submit(outbox, piece(1, 13, Series(f"s{number}", 1))) for number in range(50)]
     gate.result(20)
     results = [future.result(20) for future in futures]
 

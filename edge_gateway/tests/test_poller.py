@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from edge_gateway.slices import Series
 from edge_gateway.station_policy import HOLE, OVERWRITTEN, UNREADABLE
 from edge_gateway.tests.conftest import wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
-from station_config.clock import SystemClock
+from station_config.clock import BenchClock, Clock, SystemClock
 
 JOURNAL = 0x1234ABCD
 RIVER = Series("xuan-hoa", JOURNAL)
@@ -38,7 +39,9 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 
 @contextmanager
-def polling(outbox: Outbox, *stations: FakeStation, silent: int = 0) -> Iterator[ContactBook]:
+def polling(
+    outbox: Outbox, *stations: FakeStation, silent: int = 0, clock: Clock | None = None, tolerance_s: float = 2.0
+) -> Iterator[tuple[ContactBook, FakeLine]]:
     """Poll these stations, and `silent` more that are not there."""
     absent = [{"id": f"silent-{number}", "address": 200 + number} for number in range(silent)]
     present = [{"id": station.station, "address": station.address} for station in stations]
@@ -48,18 +51,19 @@ def polling(outbox: Outbox, *stations: FakeStation, silent: int = 0) -> Iterator
                 "id": "gw-test",
                 "state_dir": outbox.path.parent,
                 "poll_interval_s": 0.02,
+                "clock_tolerance_s": tolerance_s,
                 "line": [
                     {"name": "l", "port": line.port, "baud": 115200, "timeout_s": 0.1, "station": absent + present}
                 ],
             }
         )
         contacts = ContactBook(tuple(station.id for station in configuration.stations))
-        poller = LinePoller(configuration, configuration.lines[0], outbox, contacts, SystemClock())
+        poller = LinePoller(configuration, configuration.lines[0], outbox, contacts, clock or SystemClock())
         stop = threading.Event()
         thread = threading.Thread(target=poller.run, args=(stop,))
         thread.start()
         try:
-            yield contacts
+            yield contacts, line
         finally:
             stop.set()
             thread.join(10)
@@ -67,6 +71,10 @@ def polling(outbox: Outbox, *stations: FakeStation, silent: int = 0) -> Iterator
 
 def through(outbox: Outbox, series: Series = RIVER) -> int | None:
     return outbox.write(lambda store: store.stored_through(series))
+
+
+def is_acknowledged(station: FakeStation, through: int) -> bool:
+    return station.stored_through == through
 
 
 def losses(outbox: Outbox) -> list[Loss]:
@@ -98,7 +106,7 @@ def test_new_records_are_fetched_and_acknowledged(outbox: Outbox, station: FakeS
     with polling(outbox, station):
         for expected in (1, 14, 27):
             station.add(expected - station.next_seq + 1)
-            wait_for(lambda expected=expected: station.stored_through == expected)
+            wait_for(partial(is_acknowledged, station, expected))
 
     assert through(outbox) == 27
 
@@ -180,11 +188,11 @@ def test_a_stations_clock_is_set_when_it_needs_to_be(
 
 def test_a_station_under_another_name_gives_nothing(outbox: Outbox, station: FakeStation) -> None:
     station.new_journal(JOURNAL, 5)
-    with polling(outbox, station) as contacts:
+    with polling(outbox, station) as (contacts, _line):
         wait_for(lambda: station.stored_through == 5)
     stranger = FakeStation("xuan-hoa", 11, 0x99, 5)
     stranger._identity = lambda: [0x6162] * 16  # type: ignore[method-assign]
-    with polling(outbox, stranger) as contacts:
+    with polling(outbox, stranger) as (contacts, _line):
         wait_for(lambda: "answers as station" in contacts.all()["xuan-hoa"].reason)
 
     assert through(outbox, Series("xuan-hoa", 0x99)) is None
@@ -192,7 +200,7 @@ def test_a_station_under_another_name_gives_nothing(outbox: Outbox, station: Fak
 
 def test_silent_stations_take_a_bounded_share_from_one_that_answers(outbox: Outbox, station: FakeStation) -> None:
     silent = [f"silent-{number}" for number in range(3)]
-    with polling(outbox, station, silent=len(silent)) as contacts:
+    with polling(outbox, station, silent=len(silent)) as (contacts, _line):
         wait_for(lambda: all(contacts.all()[name].timeouts == 3 for name in silent))
         begun, asked_before = time.monotonic(), station.requests
         wait_for(lambda: all(contacts.all()[name].timeouts == 4 for name in silent))
@@ -205,36 +213,22 @@ def test_silent_stations_take_a_bounded_share_from_one_that_answers(outbox: Outb
 
 def test_a_line_that_is_cut_and_joined_again_loses_nothing(outbox: Outbox, station: FakeStation) -> None:
     station.new_journal(JOURNAL, 2000)
-    with FakeLine(station) as line:
-        configuration = GatewayConfiguration.model_validate(
-            {
-                "id": "gw-test",
-                "state_dir": outbox.path.parent,
-                "poll_interval_s": 0.02,
-                "line": [
-                    {
-                        "name": "l",
-                        "port": line.port,
-                        "baud": 115200,
-                        "timeout_s": 0.1,
-                        "station": [{"id": "xuan-hoa", "address": 11}],
-                    }
-                ],
-            }
-        )
-        contacts = ContactBook(("xuan-hoa",))
-        stop = threading.Event()
-        poller = LinePoller(configuration, configuration.lines[0], outbox, contacts, SystemClock())
-        thread = threading.Thread(target=poller.run, args=(stop,))
-        thread.start()
+    with polling(outbox, station) as (contacts, line):
         wait_for(lambda: station.stored_through > 200)
         line.cut = True
         wait_for(lambda: not contacts.all()["xuan-hoa"].reachable)
         line.cut = False
         wait_for(lambda: station.stored_through == 2000, deadline_s=20)
-        stop.set()
-        thread.join(10)
 
     reader = outbox.reader()
     assert [(state.stored_through, state.buffered) for state in reader.series()] == [(2000, 2000)]
     reader.close()
+
+
+def test_on_the_bench_a_clock_sixty_times_as_fast_is_set_once(outbox: Outbox, station: FakeStation) -> None:
+    bench = BenchClock(time.time(), 1_790_000_000.0, 60.0)
+    station.now, station.clock_is_set = bench.now, False
+    with polling(outbox, station, clock=bench, tolerance_s=15.0):
+        wait_for(lambda: station.requests > 60)
+
+    assert [abs(offset) < 15 for offset in station.clocks_received] == [True]

@@ -16,8 +16,8 @@ GOOD_CLOCK = ClockReading(0.2, 0.6)
 TALKING = Known(identified=True, status=STATUS, clock=GOOD_CLOCK)
 
 
-def acknowledged(through: int, **changes: int) -> StationStatus:
-    return replace(STATUS, stored_through=through, **changes)
+def acknowledged(through: int, first_seq: int = 1) -> StationStatus:
+    return replace(STATUS, stored_through=through, first_seq=first_seq)
 
 
 @pytest.mark.parametrize(
