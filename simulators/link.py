@@ -122,6 +122,9 @@ class Forwarder:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 far_reader, far = await asyncio.open_connection(self._to_host, self._to_port)
+        except asyncio.CancelledError:
+            near.transport.abort()
+            raise
         except (OSError, TimeoutError):
             self.counters["far_end_refused"] += 1
             near.transport.abort()

@@ -18,12 +18,13 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import serial
-from mpremote.transport import TransportExecError
-from mpremote.transport_serial import SerialTransport
+from mpremote.transport import TransportExecError  # type: ignore[import-untyped]
+from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
 
 from simulators.board import BoardSettings, VirtualBoard, parse_size, parse_uarts
 from simulators.virtual_board.build import build
@@ -44,8 +45,8 @@ def interpreter() -> None:
         pytest.skip(f"the virtual board cannot be built here: {error}")
 
 
-def settings(directory: Path, **changes: object) -> BoardSettings:
-    return BoardSettings(flash=directory / "board.flash", size_bytes=FLASH_BYTES, **changes)  # type: ignore[arg-type]
+def settings(directory: Path, **changes: Any) -> BoardSettings:
+    return BoardSettings(flash=directory / "board.flash", size_bytes=FLASH_BYTES, **changes)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def repl(board: VirtualBoard) -> Iterator[SerialTransport]:
         transport.close()
 
 
-def ask(board: VirtualBoard, expression: str, prepare: str = "import gc, machine, os, time") -> object:
+def ask(board: VirtualBoard, expression: str, prepare: str = "import gc, machine, os, time") -> Any:
     with repl(board) as transport:
         transport.exec(prepare)
         return transport.eval(expression)
@@ -95,7 +96,7 @@ def holds_within(condition: Callable[[], bool], deadline_s: float) -> bool:
 def test_at_power_on_the_clock_is_not_set_and_starts_at_the_epoch(tmp_path: Path, epoch: int) -> None:
     with VirtualBoard(settings(tmp_path, epoch=epoch)) as board:
         board.console.wait_for(PROMPT)
-        seconds, date = ask(board, "(time.time(), time.gmtime()[:4])")  # type: ignore[misc]
+        seconds, date = ask(board, "(time.time(), time.gmtime()[:4])")
     assert seconds < 10
     assert date == (epoch, 1, 1, 0)
 
@@ -120,7 +121,7 @@ def test_the_clock_runs_at_its_rate_and_ticks_stay_real(tmp_path: Path, rate: fl
     with VirtualBoard(settings(tmp_path, rate=rate)) as board:
         board.console.wait_for(PROMPT)
         prepare = "import time; n = time.time_ns(); t = time.ticks_us(); time.sleep_ms(200)"
-        clock_ns, ticks_us = ask(board, elapsed, prepare)  # type: ignore[misc]
+        clock_ns, ticks_us = ask(board, elapsed, prepare)
     assert ticks_us >= 200_000
     assert clock_ns / (ticks_us * 1000) == pytest.approx(rate, rel=0.02)
 
@@ -395,9 +396,9 @@ def test_a_uart_that_is_not_wired_says_so(board: VirtualBoard) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_board_that_cannot_be_made_is_refused(change: dict[str, object], named: str) -> None:
+def test_a_board_that_cannot_be_made_is_refused(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        BoardSettings(flash=Path("x"), **change)  # type: ignore[arg-type]
+        BoardSettings(flash=Path("x"), **change)
 
 
 def test_sizes_and_uarts_are_read_as_people_write_them() -> None:

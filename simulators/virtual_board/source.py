@@ -84,7 +84,7 @@ def source_stanzas(files: dict[str, str]) -> list[str]:
     texts = []
     for stanza in found:
         lines = ["Types: deb-src", f"URIs: {stanza['uris']}", f"Suites: {SUITE}", "Components: main"]
-        lines += [f"{option}: {stanza[option]}" for option in kept_options if option in stanza]
+        lines += [f"{option}: {stanza[option]}".replace(": \n", ":\n") for option in kept_options if option in stanza]
         texts.append("\n".join(lines) + "\n")
     return list(dict.fromkeys(texts))
 
