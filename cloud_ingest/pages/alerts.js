@@ -37,10 +37,11 @@ function statusText(delivery, now) {
   return t(key, { time: delivery.sent_at == null ? "–" : moment(delivery.sent_at, now) });
 }
 
-/** A strip per station that is above its threshold now, with the text of its alert when `alerts` has it. */
+/** A strip per station that is above its threshold now, latest first; the latest with its text when `alerts` has it. */
 export function presentAlerts(stations, alerts, now) {
-  return stations.filter((station) => station.alert).map((station) => {
-    const sent = alerts.find((each) => each.kind === "raised" && each.station === station.id && each.rule === station.alert.rule);
+  const above = stations.filter((station) => station.alert).sort((a, b) => b.alert.since - a.alert.since);
+  return above.map((station, place) => {
+    const sent = place === 0 && alerts.find((each) => each.kind === "raised" && each.station === station.id && each.rule === station.alert.rule);
     return html("p", { class: "alert-strip", "data-key": station.id },
       html("span", { class: "alert-sign", "aria-hidden": "true" }, "▲"),
       html("span", {}, html("strong", {}, t("alert_now", { station: pick(station.name) })), " ",

@@ -15,7 +15,7 @@ import { chartFrame, chartLegend, chartPicture, readout, thresholdTable } from "
 import { nearest } from "./chart_data.js";
 import { html, patch } from "./elements.js";
 import { age, initialLanguage, language, moment, pick, setLanguage, setTimezone, t, time, timezone } from "./language.js";
-import { salinityNow } from "./readings.js";
+import { nearestToThreshold, salinityNow } from "./readings.js";
 import { riverSketch } from "./river.js";
 import { poll, ServiceClock } from "./service.js";
 
@@ -40,7 +40,7 @@ function onOverview(overview) {
   setTimezone(overview.timezone);
   const first = state.overview === null;
   Object.assign(state, { overview, away: false });
-  if (!chosenStation()) state.chosen = (overview.stations.find((each) => each.alert) ?? overview.stations[0])?.id ?? null;
+  if (!chosenStation()) state.chosen = nearestToThreshold(overview.stations)?.id ?? null;
   render();
   if (first) seriesPoll.now();
 }
@@ -139,7 +139,7 @@ let shownFrame = null;
 function renderChart() {
   const station = chosenStation();
   if (!station) return;
-  const thresholds = station.thresholds.filter((each) => each.parameter === "salinity");
+  const { thresholds } = station;
   const series = state.series?.station === station.id && state.series.hours === state.hours ? state.series : null;
   at("chart").classList.toggle("stale", state.seriesAway);
   patch(at("chart-away"), series && state.seriesAway ? [t("chart_away", { time: moment(series.to, state.clock.now()) })] : []);

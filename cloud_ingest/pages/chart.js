@@ -97,7 +97,10 @@ function thresholdLines(frame) {
   });
 }
 
-const cropName = (threshold) => (threshold.crop ? pick(threshold.crop) : t("any_crop"));
+function cropName(threshold) {
+  const name = pick(threshold.crop);
+  return name.charAt(0).toLocaleUpperCase() + name.slice(1);
+}
 
 /** A threshold level with as many places as it needs, one at least. */
 export const levelText = (level) => number(level, Number.isInteger(Math.round(level * 1000) / 100) ? 1 : 2);

@@ -27,6 +27,15 @@ export function salinityNow(station) {
   return isUsable(station, entry) ? entry.value : null;
 }
 
+/** The station to open the chart with: nearest (in ratio) to one of its thresholds, where the next hours decide. */
+export function nearestToThreshold(stations) {
+  const distance = (station) => {
+    const salinity = salinityNow(station);
+    return salinity == null ? Infinity : Math.min(...station.thresholds.map(({ set }) => Math.abs(Math.log(salinity / set))));
+  };
+  return [...stations].sort((a, b) => (distance(a) < distance(b) ? -1 : distance(a) > distance(b) ? 1 : 0))[0];
+}
+
 const UNITS = { Cel: "°C", deg: "°", 1: "", "[pH]": "", "{FNU}": "FNU", KiBy: "KiB", Pa: "Pa" };
 
 /** A UCUM unit as people write it. */

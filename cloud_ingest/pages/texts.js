@@ -45,7 +45,7 @@ export const TEXTS = {
     air_pressure: "Khí áp",
     no_value: "không có số liệu",
     show_chart: "Xem biểu đồ",
-    chart_shown: "Đang xem trên biểu đồ",
+    chart_shown: "Đang xem biểu đồ",
     all_values: "Mọi số đo",
     column_parameter: "Đại lượng",
     column_value: "Giá trị",
@@ -86,7 +86,6 @@ export const TEXTS = {
     legend_gap: "chỗ hở: không có số liệu",
 
     thresholds_title: "Ngưỡng của trạm",
-    any_crop: "Cây trồng",
     thresholds_note: "Ngưỡng của trạm là mức mạng lưới này chọn cho cây trồng. Đây không phải cấp độ rủi ro thiên tai; cấp độ do cơ quan có thẩm quyền công bố.",
     threshold_line: "{crop}: báo từ {set}, hết khi còn {clear}",
     column_crop: "Cây trồng",
@@ -158,7 +157,7 @@ export const TEXTS = {
     air_pressure: "Air pressure",
     no_value: "no data",
     show_chart: "Show chart",
-    chart_shown: "Shown on the chart",
+    chart_shown: "Chart shown",
     all_values: "All values",
     column_parameter: "Quantity",
     column_value: "Value",
@@ -199,7 +198,6 @@ export const TEXTS = {
     legend_gap: "open gap: no data",
 
     thresholds_title: "Station thresholds",
-    any_crop: "Crops",
     thresholds_note: "Station thresholds are levels this network chose for crops. They are not official disaster-risk levels; those are announced by the authorities.",
     threshold_line: "{crop}: alert from {set}, clear at {clear}",
     column_crop: "Crop",

@@ -61,8 +61,8 @@ def station(name: str, vi: str, en: str, latitude: float, longitude: float, rive
         value(3, "air_pressure", 1009.4, "hPa", 2, "Khí áp", "Air pressure"),
         value(0, "free_heap", 61.5, "KiBy", 1, "Bộ nhớ trống", "Free heap", flag=2),
     ]
-    rice = {"id": "rice", "parameter": "salinity", "crop": {"vi": "Lúa", "en": "Rice"}, "set": 1.0, "clear": 0.8}
-    mango = {"id": "mango", "parameter": "salinity", "crop": {"vi": "Xoài", "en": "Mango"}, "set": 3.0, "clear": 2.7}
+    rice = {"id": "rice", "crop": {"vi": "lúa", "en": "rice"}, "set": 1.0, "clear": 0.8}
+    mango = {"id": "mango", "crop": {"vi": "xoài", "en": "mango"}, "set": 3.0, "clear": 2.7}
     place = {"latitude": latitude, "longitude": longitude, "river": river, "river_km": river_km}
     contact = {"last_time": NOW - 60, "online": True, "latest": latest}
     return {"id": name, "name": {"vi": vi, "en": en}, **place, **contact, "thresholds": [rice, mango], "alert": None}
@@ -115,7 +115,7 @@ def alert(number: int, kind: str, ago_s: int, figure: float, *, sent: bool = Tru
     raised = kind == "raised"
     figures = (f"{figure} g/L".replace(".", ","), f"{figure} g/L", f"{figure} g/L".replace(".", ","))
     vi, en, sms = (text.format(*each) for text, *each in zip(RAISED if raised else CLEARED, figures, STOP, strict=True))
-    delivery: Json = {"person": "ba-tu", "channel": "sms", "address_masked": "+84•••••0123", "text": sms}
+    delivery: Json = {"person": "ba-tu", "channel": "sms", "address_masked": "+84******123", "text": sms}
     if sent:
         delivery |= {"status": "sent", "attempts": 1, "sent_at": NOW - ago_s + 12, "provider_id": f"P-{number}"}
     else:

@@ -200,6 +200,12 @@ def test_arrow_keys_read_single_points(opened: Opened) -> None:
     expect(cursor).to_have_attribute("aria-valuetext", re.compile("^15:00 Sat 28/02 · .* g/L · Passed checks$"))
 
 
+def test_the_chart_opens_with_the_station_nearest_to_its_threshold(opened: Opened, script: Script) -> None:
+    script.overview["stations"][1]["latest"][0]["value"] = 0.995
+    page = opened("?lang=en")
+    expect(page.get_by_label("Station", exact=True)).to_have_value("hoa-binh")
+
+
 def test_another_station_is_chosen_on_its_card(opened: Opened) -> None:
     page = opened("?lang=en", PHONE)
     page.locator(".card", has_text="Hoa Binh").get_by_role("button", name="Show chart").click()
@@ -276,8 +282,8 @@ def test_an_alert_shows_its_text_its_receiver_and_what_became_of_it(opened: Open
     entries = page.locator(".alert")
     expect(entries).to_have_count(3)
     expect(entries.first).to_contain_text(script.alerts[0]["text"]["vi"])
-    expect(entries.first.locator("summary")).to_have_text("SMS đến +84•••••0123 · đang chờ gửi · đã thử 3 lần")
-    expect(entries.nth(2).locator("summary")).to_have_text("SMS đến +84•••••0123 · đã gửi lúc 21:51 27/02")
+    expect(entries.first.locator("summary")).to_have_text("SMS đến +84******123 · đang chờ gửi · đã thử 3 lần")
+    expect(entries.nth(2).locator("summary")).to_have_text("SMS đến +84******123 · đã gửi lúc 21:51 27/02")
     entries.first.locator("summary").click()
     expect(entries.first.get_by_text(script.alerts[0]["deliveries"][0]["text"])).to_be_visible()
 

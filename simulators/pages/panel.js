@@ -32,15 +32,15 @@ const TEXTS = {
     rate: "{rate} times as fast",
     silent: "The bench is not answering; below is what it said last.",
     board: "Station boards", gateway: "Gateway", link: "Link", broker: "Broker", store: "Store",
-    pull: "Pull the plug", replace: "Plug in again", is_in: "plugged in", is_out: "PULLED", failed: "The plug did not move: {reason}",
+    pull: "Unplug", replace: "Plug in", is_in: "plugged in", is_out: "UNPLUGGED", failed: "The plug did not move: {reason}",
     made: "Made", buffered: "At the gateway", stored: "Stored", on_the_way: "On the way", duplicates: "Repeats dropped",
     station: "Station", total: "Total",
     equal: "The counts are equal", equal_detail: "{made} records made, {stored} stored; {lost} lost, {duplicated} duplicated",
     behind: "Catching up", behind_detail: "{rest} records on their way",
-    outage: "Pulled: {parts}", outage_detail: "{rest} records are waiting; none is thrown away",
+    outage: "Unplugged: {parts}", outage_detail: "{rest} records are waiting; none is thrown away",
     loss: "Records were lost or duplicated", loss_detail: "{lost} lost, {duplicated} duplicated",
     phone: "Phone", no_message: "No messages yet.", to: "to {number}", counts: "Records along the way",
-    bar: "Test bench", messages: "{count} messages",
+    bar: "Test bench", messages: "messages: {count}",
   },
 };
 
