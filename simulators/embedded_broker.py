@@ -1,7 +1,8 @@
-"""The embedded broker: amqtt in memory, with passwords, topic access, and three of its habits mended.
+"""The embedded broker: amqtt in memory, with passwords, topic access, and two of its habits mended.
 
-What it does not do, and mosquitto does: MQTT 5, shared subscriptions, and sending again what a reconnecting client had
-not acknowledged. Our chain needs none of them, because only a commit message counts.
+What it does not do, and mosquitto does: MQTT 5, shared subscriptions, sending again what a reconnecting client had not
+acknowledged, and keeping the order of what waited for an absent client. Our chain needs none of them: records have an
+identity, and only a commit message counts.
 """
 
 from __future__ import annotations
