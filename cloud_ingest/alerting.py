@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from alerts.delivery import Deliverer
 from alerts.engine import AlertEngine
 from alerts.rules import Observation as AlertObservation
+from cloud_ingest.columns import Observation
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.reading import Reader
-from cloud_ingest.store import Observation
 from station_config.parameters import Vocabulary
 
 ARRIVALS_AT_ONCE = 20_000

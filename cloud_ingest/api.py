@@ -15,11 +15,11 @@ from alerts.engine import AlertEngine
 from alerts.rules import Rule
 from cloud_ingest import models, static_pages
 from cloud_ingest.audit import account_for
+from cloud_ingest.columns import SeriesKey
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.overview import overview
 from cloud_ingest.reading import Journal, Reader, thin
 from cloud_ingest.registry import Registry
-from cloud_ingest.store import SeriesKey
 from station_config.clock import Clock
 from station_config.parameters import Parameter
 

@@ -24,6 +24,7 @@ from cloud_ingest.decode import as_dicts
 from cloud_ingest.errors import CloudError
 from cloud_ingest.ledger import Range
 from cloud_ingest.reading import Journal, Reader
+from cloud_ingest.store import DATABASE
 from firmware.record import CLOCK_UNSET_BELOW, MISSING, RecordError
 from station_config.clock import clock_from_environment
 from station_config.errors import StationConfigError
@@ -91,6 +92,8 @@ def audit(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     with _failing(StationConfigError, code=WRONG_USE):
         configuration = load_configuration(config)
+    if not (configuration.state_dir / DATABASE).exists():
+        _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)
     with _failing(CloudError, code=FAILED):
         reader = Reader(configuration.state_dir, np.full(256, np.nan))
         journals = reader.journals()

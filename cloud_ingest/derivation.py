@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cloud_ingest.columns import DerivedValues, Ints, SeriesKey
 from cloud_ingest.quality import Flags, Values, worst
-from cloud_ingest.store import DerivedValues, Ints, SeriesKey
 from firmware.record import GOOD, NO_VALUE
 
 Lookup = Callable[[SeriesKey, Ints], "Column"]

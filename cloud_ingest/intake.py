@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest import topics
+from cloud_ingest.columns import Ints
 from cloud_ingest.decode import Decoded, Records, UnusableRecord, decode
 from cloud_ingest.errors import TopicError
 from cloud_ingest.ledger import ranges_of
 from cloud_ingest.registry import may_not_be_recorded
-from cloud_ingest.store import UNUSABLE, Ints, Transaction
+from cloud_ingest.store import UNUSABLE, Transaction
 
 Rows = npt.NDArray[np.intp]
 

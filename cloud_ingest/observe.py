@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest import topics
+from cloud_ingest.columns import ARRIVAL_DTYPE, Ints, Observed, SeriesKey
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.derivation import Column, as_rows, derive
 from cloud_ingest.intake import NewRecords, segments
 from cloud_ingest.quality import Flags, Values, gross_range, with_record_flags
 from cloud_ingest.registry import Limits, Registry, is_event
 from cloud_ingest.restamp import stamps
-from cloud_ingest.store import ARRIVAL_DTYPE, Ints, Observed, SeriesKey, Store, Transaction
+from cloud_ingest.store import Store, Transaction
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, MISSING
 
 AHEAD_S = 3600  # how far a station's clock may be ahead of ours

@@ -14,21 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, arrivals_after
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
-from cloud_ingest.store import (
-    DATABASE,
-    STORED,
-    UNUSABLE,
-    Bytes,
-    Floats,
-    Ints,
-    Observation,
-    SeriesKey,
-    arrivals_after,
-    sqlite_errors,
-)
+from cloud_ingest.schema import sqlite_errors
+from cloud_ingest.store import DATABASE, STORED, UNUSABLE
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN, MISSING
 
 CONNECTIONS = 4

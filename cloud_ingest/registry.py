@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cloud_ingest.columns import SeriesKey
 from cloud_ingest.derivation import Recipe
-from cloud_ingest.store import SeriesKey
 from firmware.record import LAST_EVENT
 from station_config.derive import Channel, Derivation, plan
 from station_config.instruments import Instrument

@@ -1,4 +1,6 @@
-"""The tables of the SQLite store, as ordered steps; each step runs once, in one transaction with its own number.
+"""The file of the SQLite store: its tables as ordered steps, how it is opened, what its errors mean.
+
+Each step runs once, in one transaction with its own number.
 
 Why the hot log is clustered on (time, series): what arrives together is written together. Clustered on (series, time)
 the same inserts were nine times slower and wrote a hundred times the bytes.
@@ -7,10 +9,27 @@ the same inserts were nine times slower and wrote a hundred times the bytes.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from cloud_ingest.errors import StoreRefused
+from cloud_ingest.errors import StoreRefused, StoreUnavailable
 
 APPLICATION_ID = 0x5452_4D31  # "TRM1" in the file's header: this is a Trạm store
+
+# What may pass by itself: somebody holds a lock, the disk is full or away.
+_MAY_PASS = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+    )
+)
 
 _STEPS = (
     """
@@ -79,3 +98,27 @@ def prepare(connection: sqlite3.Connection) -> None:
             f"BEGIN IMMEDIATE; {_STEPS[number]}"
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number + 1}; COMMIT;"
         )
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Return a connection whose commits are on disk when they return, to a file with the newest schema."""
+    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -32000")
+    prepare(connection)
+    return connection
+
+
+@contextmanager
+def sqlite_errors() -> Iterator[None]:
+    """Turn SQLite's errors into ours: what may pass by itself, and what needs an operator."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in _MAY_PASS:
+            raise StoreUnavailable(f"the store cannot be used now: {error}; free the disk or mend its rights") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreRefused(f"the store is damaged: {error}; restore the newest backup into state_dir") from error
+        raise

@@ -14,17 +14,26 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest import schema
-from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.columns import (
+    Arrivals,
+    DerivedValues,
+    Ints,
+    Observation,
+    Observed,
+    SeriesKey,
+    arrivals_after,
+)
+from cloud_ingest.errors import StoreRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.restamp import JournalEvent, Stamp
+from cloud_ingest.schema import sqlite_errors
 from firmware.record import BATCH_HEADER_SIZE, SIZE
 
 DATABASE = "store.sqlite"
@@ -34,72 +43,6 @@ STORED, UNUSABLE = 1, 2
 # Arrivals wait here for the alert worker. When this many wait, the oldest go: by then an alert on them would be stale.
 ARRIVALS_KEPT = 2_000_000
 SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
-
-_MAY_PASS = frozenset(
-    (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOMEM,
-    )
-)
-
-ARRIVAL_DTYPE = np.dtype([("series", "<u4"), ("time", "<u4"), ("value", "<f8"), ("flag", "u1")])
-Arrivals = npt.NDArray[np.void]  # of ARRIVAL_DTYPE
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bytes = npt.NDArray[np.uint8]
-
-
-class SeriesKey(NamedTuple):
-    """What a series number stands for; parameter is the code."""
-
-    station: str
-    sensor: int
-    parameter: int
-
-
-class Observation(NamedTuple):
-    """One arrival, as the alert engine takes it; value None means no value."""
-
-    station: str
-    parameter: int
-    sensor: int
-    time: int
-    value: float | None
-    flag: int
-    arrival: int
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Columns of observations made from records, dated and flagged; `value` NaN where there is none."""
-
-    time: Ints
-    series: Ints
-    count: Ints
-    value: Floats
-    flag: Bytes
-    journal: Ints
-    seq: Ints
-
-    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observed:
-        """Return these rows."""
-        return Observed(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
-class DerivedValues:
-    """Columns of one derived series."""
-
-    series: int
-    time: Ints
-    value: Floats
-    flag: Bytes
 
 
 class Store:
@@ -131,7 +74,7 @@ class Store:
             ) from None
         try:
             with sqlite_errors():
-                self._connection = _open(self._state_dir / DATABASE)
+                self._connection = schema.open_for_writing(self._state_dir / DATABASE)
                 self._load()
         except BaseException:
             self.close()
@@ -388,48 +331,6 @@ class Transaction:
             self._db.executemany(
                 "INSERT INTO ledger VALUES (?, ?, ?, ?)", ((journal, kind, *one) for one in after - before)
             )
-
-
-def arrivals_after(
-    connection: sqlite3.Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
-) -> list[Observation]:
-    """Return up to `limit` observations that arrived after `cursor`, in order of arrival."""
-    found: list[Observation] = []
-    groups = connection.execute("SELECT first, rows FROM arrivals WHERE last > ? ORDER BY last", (cursor,))
-    for first, blob in groups:
-        rows = np.frombuffer(blob, ARRIVAL_DTYPE)
-        skip = max(0, cursor + 1 - first)
-        for at, (series, time, value, flag) in enumerate(rows[skip : skip + limit - len(found)].tolist(), first + skip):
-            key = keys[series]
-            found.append(
-                Observation(key.station, key.parameter, key.sensor, time, None if value != value else value, flag, at)
-            )
-        if len(found) >= limit:
-            break
-    return found
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -32000")
-    schema.prepare(connection)
-    return connection
-
-
-@contextmanager
-def sqlite_errors() -> Iterator[None]:
-    """Turn SQLite's errors into ours: what may pass by itself, and what needs an operator."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in _MAY_PASS:
-            raise StoreUnavailable(f"the store cannot be written: {error}; free the disk or fix its rights") from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreRefused(f"the store is damaged: {error}; restore the newest backup into state_dir") from error
-        raise
 
 
 def _id(cursor: sqlite3.Cursor) -> int:

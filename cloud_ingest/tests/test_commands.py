@@ -113,5 +113,5 @@ def test_audit_takes_the_board_s_word_and_what_is_set_aside(tmp_path: Path) -> N
 
 def test_audit_without_a_store_says_so(tmp_path: Path) -> None:
     code, output = tram_cloud("audit", "--config", str(Cloud(tmp_path, 1).config))
-    assert code == 1
-    assert "unable to open" in output
+    assert code == 2
+    assert "no store here yet" in output

@@ -111,6 +111,19 @@ def test_every_record_once_after_kill_9_in_mid_stream(broker: Broker, gateway: G
     assert (logged, raw) == ((36000, 36000), (36000 * 18,))
 
 
+def test_what_was_not_stored_stays_with_the_broker(cloud: Cloud, gateway: GatewaySide) -> None:
+    with sqlite3.connect(cloud.folder / "state" / "store.sqlite", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        gateway.send(batch(minutes(2)))
+        until(lambda: not cloud.ask("/health").json()["store_writable"], "the batch in its hands")
+        cloud.kill()
+        other.execute("ROLLBACK")
+    other.close()
+    cloud.start()
+    gateway.await_commit(1, 4)  # nobody sent it again: it was never acknowledged
+    assert cloud.get("/api/v1/ledger")[0]["duplicates_received"] == 0
+
+
 def test_broker_killed_and_back_empty(cloud: Cloud, broker: Broker) -> None:
     side = GatewaySide(broker.port)
     side.send(batch(minutes(2)))

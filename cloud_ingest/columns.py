@@ -1,0 +1,82 @@
+"""What travels between the steps of ingest and the store: series keys, columns of observations, arrivals."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+ARRIVAL_DTYPE = np.dtype([("series", "<u4"), ("time", "<u4"), ("value", "<f8"), ("flag", "u1")])
+Arrivals = npt.NDArray[np.void]  # of ARRIVAL_DTYPE
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+
+
+class SeriesKey(NamedTuple):
+    """What a series number stands for; parameter is the code."""
+
+    station: str
+    sensor: int
+    parameter: int
+
+
+class Observation(NamedTuple):
+    """One arrival, as the alert engine takes it; value None means no value."""
+
+    station: str
+    parameter: int
+    sensor: int
+    time: int
+    value: float | None
+    flag: int
+    arrival: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Columns of observations made from records, dated and flagged; `value` NaN where there is none."""
+
+    time: Ints
+    series: Ints
+    count: Ints
+    value: Floats
+    flag: Bytes
+    journal: Ints
+    seq: Ints
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observed:
+        """Return these rows."""
+        return Observed(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class DerivedValues:
+    """Columns of one derived series."""
+
+    series: int
+    time: Ints
+    value: Floats
+    flag: Bytes
+
+
+def arrivals_after(
+    connection: sqlite3.Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
+) -> list[Observation]:
+    """Return up to `limit` observations that arrived after `cursor`, in order of arrival."""
+    found: list[Observation] = []
+    groups = connection.execute("SELECT first, rows FROM arrivals WHERE last > ? ORDER BY last", (cursor,))
+    for first, blob in groups:
+        rows = np.frombuffer(blob, ARRIVAL_DTYPE)
+        skip = max(0, cursor + 1 - first)
+        for at, (series, time, value, flag) in enumerate(rows[skip : skip + limit - len(found)].tolist(), first + skip):
+            key = keys[series]
+            found.append(
+                Observation(key.station, key.parameter, key.sensor, time, None if value != value else value, flag, at)
+            )
+        if len(found) >= limit:
+            break
+    return found

@@ -1,0 +1,92 @@
+"""The inbox between the threads, and a worker whose pipeline fails at one message."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloud_ingest.configuration import BrokerSettings
+from cloud_ingest.ingest import Ingest, Outcome
+from cloud_ingest.intake import Arrived
+from cloud_ingest.subscriber import Inbox, Message, Subscriber
+from cloud_ingest.tests.field import batch, minutes, records_topic, until
+from cloud_ingest.tests.test_ingest import Bench
+from cloud_ingest.worker import IngestWorker
+from station_config.clock import SystemClock
+
+
+def message(payload: bytes) -> Message:
+    return Message(records_topic("xuan-hoa"), payload, 1, 1, 0, 0.0)
+
+
+def test_inbox_gives_oldest_first_up_to_a_size() -> None:
+    inbox = Inbox()
+    for payload in (b"aaa", b"bbb", b"ccc"):
+        inbox.put(message(payload))
+    assert [one.payload for one in inbox.take(6, 0)] == [b"aaa", b"bbb"]
+
+
+def test_inbox_gives_one_message_that_is_larger_than_asked_for() -> None:
+    inbox = Inbox(max_bytes=2)
+    inbox.put(message(b"aaa"))
+    assert [one.payload for one in inbox.take(1, 0)] == [b"aaa"]
+
+
+def test_full_inbox_holds_the_writer_until_there_is_room() -> None:
+    inbox, done = Inbox(max_messages=1), threading.Event()
+    inbox.put(message(b"first"))
+
+    def write() -> None:
+        inbox.put(message(b"second"))
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    held = not done.wait(0.05)
+    inbox.take(100, 0)
+    assert (held, done.wait(5)) == (True, True)
+    writer.join()
+
+
+def test_closed_inbox_lets_the_writer_go() -> None:
+    inbox, answers = Inbox(max_messages=1), list[bool]()
+    inbox.put(message(b"first"))
+    writer = threading.Thread(target=lambda: answers.append(inbox.put(message(b"second"))))
+    writer.start()
+    inbox.close()
+    writer.join(5)
+    assert answers == [False]
+
+
+class Fragile(Ingest):
+    """A pipeline with a fault: one payload makes it fail, in whatever company it comes."""
+
+    def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
+        if any(one.payload == b"the fault" for one in messages):
+            raise ZeroDivisionError("division by zero")
+        return super().store_group(messages, now_s)
+
+
+def test_a_message_at_which_the_pipeline_fails_is_set_aside_and_the_others_stored(tmp_path: Path) -> None:
+    bench, inbox, stop = Bench(tmp_path), Inbox(), threading.Event()
+    for payload in (batch(minutes(1)), b"the fault", batch(minutes(2))):
+        inbox.put(message(payload))
+    with bench.store:
+        worker = IngestWorker(
+            Fragile(bench.store, bench.registry),
+            inbox,
+            Subscriber(BrokerSettings(), inbox),
+            SystemClock(),
+            lambda: None,
+        )
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        until(lambda: bench.reader.journals() and bench.reader.journals()[0].stored.count == 4, "the others")
+        stop.set()
+        inbox.close()
+        thread.join(5)
+    assert bench.rows("SELECT bytes, reason FROM set_aside") == [
+        (b"the fault", "ingest failed: ZeroDivisionError: division by zero")
+    ]
+    bench.reader.close()
