@@ -70,6 +70,22 @@ def opened(browser: Browser, script: Script) -> Iterator[Opened]:
     assert [fault for fault in faults if "/api/" not in fault] == []
 
 
+@pytest.fixture(scope="module")
+def modules(browser: Browser) -> Iterator[Page]:
+    """A page whose modules are looked at one by one; nothing on it is changed."""
+    with page_service(Script()) as address:
+        page = browser.new_page()
+        page.goto(address)
+        yield page
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def texts(modules: Page) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = modules.evaluate("import('./texts.js').then((module) => module.TEXTS)")
+    return found
+
+
 def said(message: ConsoleMessage) -> str:
     return f"{message.text} {message.location['url']}"
 
@@ -130,14 +146,12 @@ def test_a_card_shows_water_and_weather(opened: Opened, lang: str, values: list[
     expect(page.locator(".card").first.locator("dd")).to_have_text(values)
 
 
-def test_both_languages_have_the_same_texts(opened: Opened) -> None:
-    texts = opened().evaluate("import('./texts.js').then((module) => module.TEXTS)")
+def test_both_languages_have_the_same_texts(texts: dict[str, dict[str, str]]) -> None:
     assert texts["vi"].keys() == texts["en"].keys()
     assert all(text.strip() for words in texts.values() for text in words.values())
 
 
-def test_placeholders_agree_between_the_languages(opened: Opened) -> None:
-    texts = opened().evaluate("import('./texts.js').then((module) => module.TEXTS)")
+def test_placeholders_agree_between_the_languages(texts: dict[str, dict[str, str]]) -> None:
     names = {
         lang: {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in words.items()}
         for lang, words in texts.items()
@@ -145,10 +159,9 @@ def test_placeholders_agree_between_the_languages(opened: Opened) -> None:
     assert names["vi"] == names["en"]
 
 
-def test_every_text_the_page_asks_for_exists(opened: Opened) -> None:
+def test_every_text_the_page_asks_for_exists(texts: dict[str, dict[str, str]]) -> None:
     sources = "".join(file.read_text(encoding="utf-8") for file in PAGES.iterdir() if file.suffix in {".js", ".html"})
     asked = set(re.findall(r'\bt\("(\w+)"|data-(?:text|label)="(\w+)"', sources))
-    texts = opened().evaluate("import('./texts.js').then((module) => module.TEXTS)")
     assert {one or other for one, other in asked} <= texts["vi"].keys()
 
 
@@ -366,8 +379,8 @@ def contrast(ground: str, ink: str) -> float:
 # --- the pure parts, in the browser that runs them ----------------------------------------------------------
 
 
-def test_branches_side_by_side_are_rivers_of_their_own(opened: Opened) -> None:
-    lines = opened().evaluate("""async () => {
+def test_branches_side_by_side_are_rivers_of_their_own(modules: Page) -> None:
+    lines = modules.evaluate("""async () => {
         const { riverLines } = await import("./river_lines.js");
         const at = (river, river_km, latitude, longitude) => ({ river, river_km, latitude, longitude, latest: [] });
         const stations = [at("Tiền", 42, 10.3366, 106.4103), at("Cửa Tiểu", 2, 10.274, 106.737),
@@ -377,8 +390,8 @@ def test_branches_side_by_side_are_rivers_of_their_own(opened: Opened) -> None:
     assert lines == [["Cửa Tiểu", "Tiền"], ["Hàm Luông"]]
 
 
-def test_a_series_thinned_by_least_and_greatest_has_no_gaps(opened: Opened) -> None:
-    lines = opened().evaluate("""async () => {
+def test_a_series_thinned_by_least_and_greatest_has_no_gaps(modules: Page) -> None:
+    lines = modules.evaluate("""async () => {
         const { lines } = await import("./chart_data.js");
         const times = Array.from({ length: 200 }, (_, index) => Math.floor(index / 2) * 360 + (index % 2) * 60);
         return lines(times.map((time) => ({ time, value: 1, flag: 1 }))).length;
@@ -386,8 +399,8 @@ def test_a_series_thinned_by_least_and_greatest_has_no_gaps(opened: Opened) -> N
     assert lines == 1
 
 
-def test_the_clock_between_answers_keeps_the_pace_of_the_service(opened: Opened) -> None:
-    now = opened().evaluate("""async () => {
+def test_the_clock_between_answers_keeps_the_pace_of_the_service(modules: Page) -> None:
+    now = modules.evaluate("""async () => {
         const { ServiceClock } = await import("./service.js");
         const clock = new ServiceClock();
         clock.observe(1000, 0);
