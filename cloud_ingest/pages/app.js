@@ -77,6 +77,7 @@ poll(() => `api/v1/alerts?limit=${ALERTS_SHOWN}`, ALERTS_MS,
   (answer) => {
     Object.assign(state, { alerts: answer.alerts, alertsAway: false });
     renderAlerts();
+    if (state.overview) renderStations(); // the strips at the top carry an alert's text
   },
   () => {
     state.alertsAway = true;
