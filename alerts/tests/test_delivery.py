@@ -8,7 +8,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
@@ -161,6 +161,7 @@ def test_another_process_leaves_a_claimed_message_alone(service: Any, restarted:
     assert (seen, len(service.phone.requests)) == ([1], 2)
 
 
+@settings(max_examples=50, deadline=None)  # every example makes a database, on disk
 @given(plan=st.lists(st.sampled_from(["evaluate", "deliver", "cut", "unknown", "restart"]), max_size=25))
 def test_whatever_is_cut_each_message_reaches_the_phone_exactly_once(
     plan: list[str], tmp_path_factory: pytest.TempPathFactory, make_service: Callable[[Any], Any]
@@ -205,6 +206,7 @@ def test_run_delivers_when_woken_and_stops_when_told(service: Any) -> None:
     assert not thread.is_alive()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 1000), st.integers(0, 2**32))
 def test_waits_grow_to_a_bound_and_never_vanish(attempt: int, seed: int) -> None:
     wait_s = Backoff(first_s=2.0, longest_s=300.0).wait_s(attempt, random.Random(seed))

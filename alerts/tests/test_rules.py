@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.rules import Decision, Kind, Observation, Reason, Rule, State, step
@@ -240,6 +240,7 @@ def run(rule: Rule, sequence: list[Observation], delays: list[int]) -> list[Deci
     return decisions
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(rules, st.lists(observations, max_size=60), st.lists(st.integers(0, 40_000), min_size=60, max_size=60))
 def test_raises_and_clears_always_take_turns_and_every_decision_has_a_reason(
     rule: Rule, sequence: list[Observation], delays: list[int]
@@ -251,6 +252,7 @@ def test_raises_and_clears_always_take_turns_and_every_decision_has_a_reason(
     assert all(isinstance(decision.reason, Reason) for decision in decisions)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(rules, st.lists(observations, max_size=60), st.lists(st.integers(0, 40_000), min_size=60, max_size=60))
 def test_nothing_is_told_on_stale_failed_or_missing_data(
     rule: Rule, sequence: list[Observation], delays: list[int]
@@ -263,6 +265,7 @@ def test_nothing_is_told_on_stale_failed_or_missing_data(
             assert observation.flag in (1, 2, 3)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(rules, st.lists(observations, max_size=60))
 def test_replaying_what_was_already_seen_changes_nothing(rule: Rule, sequence: list[Observation]) -> None:
     ordered = sorted(sequence, key=lambda observation: observation.time)

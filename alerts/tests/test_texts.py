@@ -7,7 +7,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import alerts
@@ -35,9 +35,11 @@ QUANTITIES = {
 }
 
 
+TEMPLATES = tuple(row.template() for row in load(Path(alerts.__file__).with_name("texts.toml"), _Texts).text)
+
+
 def shipped(stations: dict[str, dict[str, str]] = STATIONS) -> Wording:
-    rows = load(Path(alerts.__file__).with_name("texts.toml"), _Texts).text
-    return Wording(tuple(row.template() for row in rows), stations, QUANTITIES, ZoneInfo("Asia/Ho_Chi_Minh"))
+    return Wording(TEMPLATES, stations, QUANTITIES, ZoneInfo("Asia/Ho_Chi_Minh"))
 
 
 def event(kind: Kind = Kind.RAISED, value: float = 2.34, rule: Rule = RULE, time: int = 1_773_000_000) -> AlertEvent:
@@ -180,6 +182,7 @@ def test_signs_of_the_extension_table_take_two() -> None:
     assert septets("[2]") == 5
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=60), st.text(max_size=60), st.floats(-99999, 99999), st.sampled_from(["vi", "en"]))
 def test_every_sms_fits_and_is_gsm7(station: str, crop: str, value: float, language: str) -> None:
     rule = Rule("r", "salinity", ("s",), 2.0, 1.8, text="salinity", crop={"vi": crop, "en": crop})
