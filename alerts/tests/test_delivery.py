@@ -161,7 +161,7 @@ def test_another_process_leaves_a_claimed_message_alone(service: Any, restarted:
     assert (seen, len(service.phone.requests)) == ([1], 2)
 
 
-@settings(max_examples=50, deadline=None)  # every example makes a database, on disk
+@settings(max_examples=30, deadline=None)  # every example makes a database, on disk
 @given(plan=st.lists(st.sampled_from(["evaluate", "deliver", "cut", "unknown", "restart"]), max_size=25))
 def test_whatever_is_cut_each_message_reaches_the_phone_exactly_once(
     plan: list[str], tmp_path_factory: pytest.TempPathFactory, make_service: Callable[[Any], Any]
