@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edge_gateway.errors import SliceRefused
-from edge_gateway.slices import Range, Series, Slice, without
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Range, Series, Slice, without
 
 SCHEMA_VERSION = 1
 SCHEMA = """
@@ -35,6 +35,9 @@ CREATE TABLE contact (station TEXT PRIMARY KEY, contact TEXT NOT NULL) WITHOUT R
 OUTBOX_FULL = "outbox full"
 TOO_OLD = "older than the outbox keeps"
 AGE_CHECK_INTERVAL_S = 60
+Span = tuple[float, float]
+"""Times from the first up to the second, unix seconds."""
+EVER: Span = (float("-inf"), float("inf"))
 SLICES_DROPPED_AT_ONCE = 64
 
 
@@ -116,13 +119,14 @@ class OutboxStore:
     def enforce_limits(self, now: float) -> list[Loss]:
         """Drop the oldest slices until the outbox is within its bounds; return what was declared lost."""
         losses = []
-        while self.used_bytes() > self._limits.max_bytes and (series := self._oldest_series()):
-            losses += self._drop_oldest(series, float("inf"), OUTBOX_FULL, now)
+        while self.used_bytes() > self._limits.max_bytes and (series := self._oldest_series(EVER)):
+            losses += self._drop_oldest(series, EVER, OUTBOX_FULL, now)
         if now - self._age_checked_at >= AGE_CHECK_INTERVAL_S:
             self._age_checked_at = now
-            cutoff = now - self._limits.max_age_s
-            while (series := self._oldest_series(cutoff)) is not None:
-                losses += self._drop_oldest(series, cutoff, TOO_OLD, now)
+            # What was received before the gateway's clock was set has no age that could be known.
+            too_old = (EARLIEST_BELIEVABLE_S, now - self._limits.max_age_s)
+            while (series := self._oldest_series(too_old)) is not None:
+                losses += self._drop_oldest(series, too_old, TOO_OLD, now)
         return losses
 
     def used_bytes(self) -> int:
@@ -180,19 +184,19 @@ class OutboxStore:
         for first, last in remaining:
             self._insert(Slice(series, whole[0], records).part(first, last), received_at)
 
-    def _oldest_series(self, cutoff: float = float("inf")) -> Series | None:
-        """Return the series whose first slice was received first, if before `cutoff`."""
+    def _oldest_series(self, received: Span) -> Series | None:
+        """Return the series whose first slice was received first, of those received in this span of time."""
         oldest: tuple[int, Series] | None = None
         for station, journal in self._sql.execute("SELECT station, journal FROM series WHERE buffered > 0").fetchall():
             received_at = self._sql.execute(
                 "SELECT received_at FROM slice WHERE station = ? AND journal = ? ORDER BY first_seq LIMIT 1",
                 (station, journal),
             ).fetchone()[0]
-            if received_at < cutoff and (oldest is None or received_at < oldest[0]):
+            if received[0] <= received_at < received[1] and (oldest is None or received_at < oldest[0]):
                 oldest = (received_at, Series(station, journal))
         return None if oldest is None else oldest[1]
 
-    def _drop_oldest(self, series: Series, cutoff: float, reason: str, now: float) -> list[Loss]:
+    def _drop_oldest(self, series: Series, received: Span, reason: str, now: float) -> list[Loss]:
         rows = self._sql.execute(
             """SELECT first_seq, last_seq, received_at FROM slice WHERE station = ? AND journal = ?
                ORDER BY first_seq LIMIT ?""",
@@ -200,7 +204,7 @@ class OutboxStore:
         ).fetchall()
         losses = []
         for first, last, received_at in rows:
-            if received_at >= cutoff:
+            if not received[0] <= received_at < received[1]:
                 break
             self._sql.execute("DELETE FROM slice WHERE station = ? AND journal = ? AND first_seq = ?", (*series, first))
             losses.append(Loss(series, first, last, reason))

@@ -37,6 +37,7 @@ class _Member:
     half_round_trip_s: float = 0.0
     last_answer: Fetched | None = None
     same_answers: int = 0
+    alarm: str = ""
 
 
 class LinePoller:
@@ -98,24 +99,24 @@ class LinePoller:
     def _turn(self, member: _Member, stop: threading.Event) -> bool:
         begun = time.monotonic()
         try:
-            more_to_fetch = self._converse(member, stop)
+            ended = self._converse(member, stop)
         except LineUnavailable:
             raise
         except LinkError as error:
             self._failed(member, error, time.monotonic() - begun)
             return False
-        self._answered(member)
-        return more_to_fetch
+        self._answered(member, ended)
+        return ended.more
 
-    def _converse(self, member: _Member, stop: threading.Event) -> bool:
-        """Ask what the policy says until it says rest; return whether a backlog is left."""
+    def _converse(self, member: _Member, stop: threading.Event) -> Question:
+        """Ask what the policy says until it says rest; return that."""
         known = Known(identified=member.identified)
         ends_at = time.monotonic() + TURN_S
         while True:
             known = replace(known, time_used_up=stop.is_set() or time.monotonic() >= ends_at)
             question = policy.next_question(known, self._clock.now(), self._clock_tolerance_s)
             if question.ask is Ask.REST:
-                return question.more
+                return question
             known = self._ask(member, known, question)
 
     def _ask(self, member: _Member, known: Known, question: Question) -> Known:
@@ -151,10 +152,9 @@ class LinePoller:
         member.half_round_trip_s = (answered_at - asked_at) / 2
         if not self._contacts.all()[member.station.id].reachable:
             self._log.info("a station answers", station=member.station.id, journal=status.journal, boot=status.boot)
+            self._contacts.update(member.station.id, reachable=True, reason="answers")
         self._contacts.update(
             member.station.id,
-            reachable=True,
-            reason="answers",
             journal=status.journal,
             first_seq=status.first_seq,
             next_seq=status.next_seq,
@@ -224,10 +224,13 @@ class LinePoller:
         self._cursors[loss.series] = loss.last_seq
         return loss.last_seq
 
-    def _answered(self, member: _Member) -> None:
+    def _answered(self, member: _Member, ended: Question) -> None:
         member.failures = 0
         member.next_attempt = 0.0
-        self._note(member, reachable=True, reason="answers")
+        if ended.alarm and member.alarm != ended.reason:
+            self._log.error("something is wrong with a station", station=member.station.id, reason=ended.reason)
+        member.alarm = ended.reason if ended.alarm else ""
+        self._note(member, reachable=True, reason=member.alarm or "answers")
 
     def _failed(self, member: _Member, error: LinkError, cost_s: float) -> None:
         member.failures += 1

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from edge_gateway.slices import Range
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Range
 from edge_gateway.station_protocol import RECORDS_PER_FETCH, Fetched, StationStatus
 
-EARLIEST_BELIEVABLE_S = 1_704_067_200  # 2024-01-01: a host clock before it has not been set
 SAME_ANSWER_BELIEVED_AFTER = 3
 FAILURES_FORGIVEN = 2
 SHARE_OF_LINE_FOR_SILENT = 0.2
@@ -54,7 +53,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask next: `number` records from `from_seq`; `lost` for DECLARE_LOST; `more` when work is left over."""
+    """What to ask next: `number` records from `from_seq`; `lost` for DECLARE_LOST; `more` when work is left over.
+
+    `alarm` when a person should know the reason.
+    """
 
     ask: Ask
     reason: str
@@ -62,6 +64,7 @@ class Question:
     number: int = 0
     lost: Range | None = None
     more: bool = False
+    alarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _next_records(known: Known, status: StationStatus) -> Question:
     wanted = status.first_seq if known.stored_through is None else known.stored_through + 1
     if wanted > status.next_seq:
         return Question(
-            Ask.REST, f"the station's journal ends at {status.next_seq - 1}, before what it had acknowledged"
+            Ask.REST, f"its journal ends at {status.next_seq - 1}, {wanted - 1} are stored here", alarm=True
         )
     if wanted < status.first_seq:
         return Question(Ask.DECLARE_LOST, OVERWRITTEN, lost=(wanted, status.first_seq - 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_gateway.errors import OutboxUnavailable, SliceRefused
+from edge_gateway.errors import OutboxDamaged, OutboxUnavailable, SliceRefused
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_file import DAMAGED_FILES_KEPT, damaged_files, set_aside
 from edge_gateway.outbox_reader import Head
@@ -226,6 +226,17 @@ def test_records_older_than_the_outbox_keeps_are_declared_lost(opener: Opener, c
     assert (losses(outbox), held(outbox)) == ([Loss(RIVER, 1, 13, TOO_OLD)], list(range(14, 21)))
 
 
+def test_records_from_before_the_clock_was_set_have_no_age(opener: Opener, clock: HandClock) -> None:
+    outbox = opener(Limits(1 << 30, 86_400))
+    clock.time_s = 300.0
+    outbox.append(piece(1, 13))
+    clock.time_s = 1_780_000_000.0
+
+    outbox.append(piece(14, 20))
+
+    assert (losses(outbox), held(outbox)) == ([], list(range(1, 21)))
+
+
 def test_a_full_disk_stores_nothing_and_says_so_and_passes(opener: Opener) -> None:
     outbox = opener()
     outbox.append(piece(1, 13))
@@ -262,6 +273,21 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
 
     assert [path.read_bytes() for path in damaged_files(outbox.path)] == [spoiled]
     assert (fresh.append(piece(1, 13)), held(fresh)) == (13, list(range(1, 14)))
+
+
+def test_damage_that_shows_while_it_runs_is_told(opener: Opener) -> None:
+    outbox = opener()
+    for first in range(1, 4000, 13):
+        outbox.append(piece(first, first + 12))
+    outbox.write(lambda store: store._sql.execute("PRAGMA shrink_memory").fetchall())
+    for ending in ("", "-wal"):
+        file = outbox.path.with_name(outbox.path.name + ending)
+        file.write_bytes(b"\xaa" * file.stat().st_size)
+
+    with pytest.raises(OutboxDamaged):
+        outbox.append(piece(4004, 4010))
+
+    assert outbox.damaged.is_set()
 
 
 def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:

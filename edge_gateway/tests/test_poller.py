@@ -186,6 +186,14 @@ def test_a_stations_clock_is_set_when_it_needs_to_be(
     assert [abs(offset) < 0.5 for offset in station.clocks_received] == [True] * sets
 
 
+def test_a_journal_that_ends_before_what_is_stored_is_said(outbox: Outbox, station: FakeStation) -> None:
+    station.new_journal(JOURNAL, 50)
+    with polling(outbox, station) as (contacts, _line):
+        wait_for(lambda: station.stored_through == 50)
+        station.next_seq = 41
+        wait_for(lambda: contacts.all()["xuan-hoa"].reason == "its journal ends at 40, 50 are stored here")
+
+
 def test_a_station_under_another_name_gives_nothing(outbox: Outbox, station: FakeStation) -> None:
     station.new_journal(JOURNAL, 5)
     with polling(outbox, station) as (contacts, _line):

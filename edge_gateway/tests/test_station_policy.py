@@ -36,7 +36,7 @@ def acknowledged(through: int, first_seq: int = 1) -> StationStatus:
         (replace(TALKING, stored_through=100), Ask.ACKNOWLEDGE, "may forget"),
         (replace(TALKING, stored_through=100, status=acknowledged(100)), Ask.REST, "nothing new"),
         (replace(TALKING, stored_through=50, status=acknowledged(50, first_seq=80)), Ask.DECLARE_LOST, "overwritten"),
-        (replace(TALKING, stored_through=200), Ask.REST, "ends at 100, before"),
+        (replace(TALKING, stored_through=200), Ask.REST, "ends at 100, 200 are stored"),
         (replace(TALKING, status=replace(STATUS, first_seq=1, next_seq=1)), Ask.REST, "nothing new"),
     ],
 )
