@@ -46,7 +46,6 @@ def run(config: ConfigOption) -> None:
     """
     from cloud_ingest import service  # the other commands start without the web server
 
-    _set_up_logging()
     with _failing(StationConfigError, ValueError, code=WRONG_USE):
         configuration = load_configuration(config)
         setup = service.read_setup(configuration, clock_from_environment(os.environ))
@@ -55,6 +54,7 @@ def run(config: ConfigOption) -> None:
     except OSError as error:
         http = configuration.http
         _fail(f"{http.host} port {http.port}: {error.strerror}; choose another [http] host or port", WRONG_USE)
+    _set_up_logging()
     with listener, _failing(CloudError, AlertsError, StationConfigError, SQLAlchemyError, OSError, code=FAILED):
         service.run(setup, listener)
 

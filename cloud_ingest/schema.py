@@ -118,7 +118,9 @@ def sqlite_errors() -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _MAY_PASS:
-            raise StoreUnavailable(f"the store cannot be used now: {error}; free the disk or mend its rights") from error
+            raise StoreUnavailable(
+                f"the store cannot be used now: {error}; free the disk or mend its rights"
+            ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreRefused(f"the store is damaged: {error}; restore the newest backup into state_dir") from error
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,33 @@ def test_audit_without_a_store_says_so(tmp_path: Path) -> None:
     code, output = tram_cloud("audit", "--config", str(Cloud(tmp_path, 1).config))
     assert code == 2
     assert "no store here yet" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", r"cloud\.toml:1: network: this key is missing"),
+        ('network = "none.toml"\nstate_dir = "s"', r"none\.toml: cannot be read"),
+        (
+            'network = "network.toml"\nstate_dir = "s"\n[broker]\nprt = 1\n[http]\nport = "x"',
+            r":4: broker\.prt: unknown",
+        ),
+        (
+            'network = "network.toml"\nstate_dir = "s"\n[broker]\npassword_file = "no"',
+            r"broker\.password_file: .* cannot",
+        ),
+    ],
+)
+def test_wrong_configuration_is_named_and_exits_2(tmp_path: Path, text: str, says: str) -> None:
+    cloud = Cloud(tmp_path, 1)
+    cloud.config.write_text(text)
+    code, output = tram_cloud("run", "--config", str(cloud.config))
+    assert code == 2
+    assert re.search(says, output)
+
+
+def test_a_taken_port_is_named_and_exits_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cloud = Cloud(tmp_path, 1, port=taken.getsockname()[1])
+        code, output = tram_cloud("run", "--config", str(cloud.config))
+    assert (code, "choose another [http] host or port" in output) == (2, True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -271,35 +270,6 @@ def test_many_readers_do_not_disturb_ingest(running: Cloud, line: GatewaySide) -
     for reader in readers:
         reader.join()
     assert set(answers) == {200}
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", r"cloud\.toml:1: network: this key is missing"),
-        ('network = "none.toml"\nstate_dir = "s"', r"none\.toml: cannot be read"),
-        (
-            'network = "network.toml"\nstate_dir = "s"\n[broker]\nprt = 1\n[http]\nport = "x"',
-            r":4: broker\.prt: unknown",
-        ),
-        (
-            'network = "network.toml"\nstate_dir = "s"\n[broker]\npassword_file = "no"',
-            r"broker\.password_file: .* cannot",
-        ),
-    ],
-)
-def test_wrong_configuration_is_named_and_exits_2(tmp_path: Path, text: str, says: str) -> None:
-    cloud = Cloud(tmp_path, 1)
-    cloud.config.write_text(text)
-    code, output = cloud.run_once()
-    assert code == 2
-    assert re.search(says, output)
-
-
-def test_a_taken_port_is_named_and_exits_2(running: Cloud, tmp_path: Path) -> None:
-    cloud = Cloud(tmp_path, 1, port=running.port)
-    code, output = cloud.run_once()
-    assert (code, "choose another [http] host or port" in output) == (2, True)
 
 
 def test_a_state_directory_in_use_is_named_and_exits_1(running: Cloud) -> None:
