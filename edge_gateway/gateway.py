@@ -53,7 +53,7 @@ def _run_with(configuration: GatewayConfiguration, outbox: Outbox, clock: Clock,
         works[f"line {line.name}"] = LinePoller(configuration, line, outbox, contacts, clock).run
     stop_works = threading.Event()
     threads = [
-        threading.Thread(target=_supervise, args=(name, work, stop_works), name=name, daemon=True)
+        threading.Thread(target=_supervise, args=(name, work, outbox, stop_works), name=name, daemon=True)
         for name, work in works.items()
     ]
     log.info(
@@ -69,6 +69,7 @@ def _run_with(configuration: GatewayConfiguration, outbox: Outbox, clock: Clock,
     uplink.wake()
     for thread in threads:
         thread.join(STOP_DEADLINE_S)
+    uplink.close()
     log.info("the gateway has stopped", still_running=[thread.name for thread in threads if thread.is_alive()])
 
 
@@ -100,14 +101,19 @@ def _keep_contacts(outbox: Outbox, contacts: ContactBook, kept: dict[str, Contac
     return now
 
 
-def _supervise(name: str, work: Work, stop: threading.Event) -> None:
-    """Run one thread's work; after an error nobody foresaw it is begun again, and that is said."""
+def _supervise(name: str, work: Work, outbox: Outbox, stop: threading.Event) -> None:
+    """Run one thread's work; after an error that is not the outbox's end it is begun again, and that is said."""
     while not stop.is_set():
         try:
             work(stop)
         except (OutboxClosed, OutboxDamaged) as error:
             log.warning("work ends", thread=name, reason=str(error))
+            if isinstance(error, OutboxDamaged):
+                outbox.damaged.set()
             return
+        except OutboxUnavailable as error:
+            log.warning("work waits for the outbox", thread=name, reason=str(error), pause_s=RESTART_PAUSE_S)
+            stop.wait(RESTART_PAUSE_S)
         except Exception:  # the edge of a thread: one line's fault must not silence the others
             log.exception("work failed and begins again", thread=name, pause_s=RESTART_PAUSE_S)
             stop.wait(RESTART_PAUSE_S)

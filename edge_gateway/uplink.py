@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import sqlite3
 import threading
 import time
 from contextlib import suppress
@@ -19,6 +20,7 @@ from edge_gateway.errors import OutboxUnavailable, UplinkError
 from edge_gateway.messages import CommitFault, commits_topic, decode_commit, encode_batch, records_topic, status_topic
 from edge_gateway.mqtt_session import MqttSession, Will
 from edge_gateway.outbox import Outbox
+from edge_gateway.outbox_file import translated
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import Range, Series, Slice
@@ -61,6 +63,7 @@ class Uplink:
         self._under_way: list[UnderWay] = []
         self._window = policy.LEAST_WINDOW
         self._quiet = False
+        self._told = ""
         self._look = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
@@ -78,29 +81,32 @@ class Uplink:
         self._wake_writer.close()
 
     def run(self, stop: threading.Event) -> None:
-        """Connect, serve, connect again until `stop` is set and `wake` called. Raises OutboxDamaged, OutboxClosed."""
+        """Connect, serve, connect again until `stop` is set and `wake` called. Raises OutboxError."""
         reader = self._outbox.reader()
-        attempt, told = 0, ""
         try:
-            while not stop.is_set():
-                begun = time.monotonic()
-                try:
-                    self._one_connection(reader, stop)
-                except UplinkError as error:
-                    told = self._tell(error, told)
-                lasted_s = time.monotonic() - begun
-                attempt = 0 if lasted_s > CONNECTION_COUNTS_AS_GOOD_AFTER_S else attempt + 1
-                if not stop.is_set():
-                    stop.wait(
-                        policy.backoff_s(attempt, self._broker.retry_min_s, self._broker.retry_max_s, random.random())  # noqa: S311
-                    )
+            self._keep_connected(reader, stop)
+        except sqlite3.Error as error:
+            raise translated(error, self._outbox.path) from error
         finally:
             reader.close()
 
-    def _tell(self, error: UplinkError, told: str) -> str:
-        if str(error) != told:
+    def _keep_connected(self, reader: OutboxReader, stop: threading.Event) -> None:
+        attempt = 0
+        while not stop.is_set():
+            begun = time.monotonic()
+            try:
+                self._one_connection(reader, stop)
+            except UplinkError as error:
+                self._tell(error)
+            lasted_s = time.monotonic() - begun
+            attempt = 0 if lasted_s > CONNECTION_COUNTS_AS_GOOD_AFTER_S else attempt + 1
+            chance = random.random()  # noqa: S311  it spreads a fleet's attempts, it guards nothing
+            stop.wait(policy.backoff_s(attempt, self._broker.retry_min_s, self._broker.retry_max_s, chance))
+
+    def _tell(self, error: UplinkError) -> None:
+        if str(error) != self._told:
             log.warning("no connection to the broker; records stay in the outbox", reason=str(error))
-        return str(error)
+        self._told = str(error)
 
     def _one_connection(self, reader: OutboxReader, stop: threading.Event) -> None:
         gateway = self._configuration.id
@@ -113,6 +119,7 @@ class Uplink:
         )
         try:
             self._connect(session)
+            self._told = ""
             self.counters.connections += 1
             log.info("connected to the broker", host=self._broker.host, port=self._broker.port, protocol=self._protocol)
             self._serve(session, reader, stop)

@@ -181,6 +181,25 @@ def test_a_damaged_outbox_is_set_aside_and_the_station_read_again(
     assert cloud.identities() == identities(400)
 
 
+def test_an_outbox_that_is_damaged_while_it_runs_is_replaced_without_a_restart(
+    starter: Starter, station: FakeStation, cloud: Cloud
+) -> None:
+    cloud.commits = False
+    station.new_journal(JOURNAL, 100)
+    gateway = starter(commit_timeout_s=0.3)
+    wait_for(lambda: station.stored_through == 100)
+    for ending in ("", "-wal", "-shm"):
+        file = gateway.outbox.with_name(gateway.outbox.name + ending)
+        with file.open("r+b") as raw:
+            raw.write(b"\xaa" * file.stat().st_size)
+    station.add(20)
+    wait_for(lambda: gateway.log().count("the gateway runs") == 2, deadline_s=20)
+    cloud.commits = True
+    wait_for(lambda: cloud.identities() == identities(120) and gateway.buffered() == 0)
+
+    assert "set aside" in gateway.log()
+
+
 def test_new_records_do_not_wait_behind_a_backlog(starter: Starter, station: FakeStation, cloud: Cloud) -> None:
     cloud.commits = False
     station.new_journal(JOURNAL, 3000)
