@@ -12,7 +12,7 @@ Range = tuple[int, int]
 """First and last sequence number, both inside."""
 
 MAX_SEQ = 0xFFFFFFFF
-EARLIEST_BELIEVABLE_S = 1_704_067_200  # 2024-01-01: a host clock before it has not been set
+EARLIEST_BELIEVABLE_S = 1_262_304_000  # 2010-01-01: a host clock before it has not been set; measured series are newer
 
 
 class Series(NamedTuple):

@@ -1,11 +1,11 @@
 # What time it is: unix seconds UTC once the clock is set, seconds since boot before.
 #
 # MicroPython counts from 1970 on some ports and from 2000 on others; only this file knows. A clock that shows a year
-# before 2024 has not been set. Seconds since boot come from the same counter, corrected by every step: both run at
+# before 2010 has not been set. Seconds since boot come from the same counter, corrected by every step: both run at
 # one rate.
 from firmware.errors import ClockRefused
 
-EARLIEST = 1_704_067_200  # 2024-01-01
+EARLIEST = 1_262_304_000  # 2010-01-01: old enough to replay a measured series, never what a dead clock shows
 LATEST = 4_102_444_800  # 2100-01-01
 _FROM_1970_TO_2000 = 946_684_800
 _TOLERATED_STEP_S = 1
@@ -35,7 +35,7 @@ class Clock:
         # The step in seconds that setting the clock to unix_s would make, or None when it is right already.
         # Raises ClockRefused for times that cannot be.
         if not EARLIEST <= unix_s < LATEST:
-            raise ClockRefused("unix time %d is before 2024 or after 2099" % unix_s)
+            raise ClockRefused("unix time %d is before 2010 or after 2099" % unix_s)
         step_s = unix_s - self.now()
         if self.is_set and abs(step_s) <= _TOLERATED_STEP_S:
             return None

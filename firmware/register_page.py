@@ -22,7 +22,7 @@ def as_markdown():
     ]
     lines += _section("Holding registers (FC 03, FC 16 from 0)", registers.HOLDING)
     lines += [
-        "Times before 2024 or after 2099 are refused with exception 3. A step beyond one second makes a record.",
+        "Times before 2010 or after 2099 are refused with exception 3. A step beyond one second makes a record.",
         "",
         "## Records (FC 23)",
         "",

@@ -32,7 +32,7 @@ from simulators.processes import BenchError, Program, Spawner, command
 from station_config.clock import BenchClock
 
 FLASH_BYTES = 1 << 20
-START_LEAD_S = 20.0
+START_LEAD_S = 10.0
 BrokerKind = Literal["auto", "mosquitto", "embedded"]
 
 
@@ -60,6 +60,8 @@ class Bench:
         self.history: dict[str, list[Record]] = {}
         self._programs: dict[str, Program] = {}
         self._spawner = Spawner()
+        self._http = httpx.Client(timeout=10.0)
+        self._clock: BenchClock | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -70,45 +72,62 @@ class Bench:
     # -- bringing it up --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start everything in the order of the field: wiring, broker, world, boards, flashing, cloud, gateway."""
+        """Flash the boards in the workshop, where no bench clock runs yet; then bring everything up in the field."""
         options = self.options
         self.site = sites.lay_out(options.directory, options.plan, options.stations)
+        self._write_configurations()
+        self._start_lines()
+        self._flash_boards()
+        self._clock = BenchClock(time.time() + options.start_lead_s, options.plan.start_s, options.speed)
+        self._start_surroundings()
+        self._start_cloud()
+        for station in self.site.stations:
+            self._start_board(station.id)
+        self._start_gateway()
+
+    def _write_configurations(self) -> None:
+        site, options = self.site, self.options
         self.broker: BrokerSetup = set_up_broker(
             options.broker,
             self.site.directory / "broker",
             self.site.ports.broker,
             gateways=(sites.GATEWAY, sites.EARLIER_GATEWAY),
         )
-        self.clock = BenchClock(time.time() + options.start_lead_s, options.plan.start_s, options.speed)
-        self._write_configurations()
-        self._start_surroundings()
-        self._start_boards()
-        self._start_cloud()
-        self._start_gateway()
-
-    def _write_configurations(self) -> None:
-        site, speed = self.site, self.options.speed
         self.sms_token_file = site.directory / "sms-token"
         sites.write_secret(self.sms_token_file)
         sites.write_gateway(
             site,
             self.broker.password_file(sites.GATEWAY),
-            poll_interval_s=min(5.0, max(0.2, 15.0 / speed)),
+            poll_interval_s=min(5.0, max(0.2, 15.0 / options.speed)),
             commit_timeout_s=5.0,
         )
         sites.write_cloud(site, self.broker.password_file("cloud"), self.sms_token_file)
         sites.write_rules(site)
 
-    def _start_surroundings(self) -> None:
-        site, options = self.site, self.options
-        self.report(f"broker: {self.broker.kind}")
-        self._run("broker", self.broker.argv, lambda: sites.accepts(site.ports.broker))
+    def _start_lines(self) -> None:
+        site = self.site
         lines = {sites.UPLINK: ["gateway", *(s.id for s in site.stations)]}
         lines |= {f"bus-{s.id}": ["board", "instruments"] for s in site.stations}
         configuration = {"dir": str(site.directory / "lines"), "socket": str(site.socket("lines")), "lines": lines}
         path = sites.write_json(site.directory / "lines.json", {**configuration, "baud": None})
         self._run("lines", sim("lines", "--config", str(path)), self._said_ready("lines"))
         self.lines = Lines(site.socket("lines"))
+
+    def _flash_boards(self) -> None:
+        ids = [station.id for station in self.site.stations]
+        self.report(f"flashing {len(ids)} boards")
+        for station in ids:
+            self._start_board(station)
+        with ThreadPoolExecutor(max_workers=len(ids)) as technicians:
+            list(technicians.map(self.flash, ids))
+        for station in ids:
+            self._programs[f"board:{station}"].kill()
+            self.site.console(station).unlink(missing_ok=True)
+
+    def _start_surroundings(self) -> None:
+        site, options = self.site, self.options
+        self.report(f"broker: {self.broker.kind}")
+        self._run("broker", self.broker.argv, lambda: sites.accepts(site.ports.broker))
         world = {
             "stations": [
                 {
@@ -132,13 +151,8 @@ class Bench:
         phone = ("phone", "--port", str(site.ports.phone), "--token-file", str(self.sms_token_file))
         self._run("phone", sim(*phone), self._said_ready("phone"))
 
-    def _start_boards(self) -> None:
-        stations = self.site.stations
-        for station in stations:
-            self._run(f"board:{station.id}", self._board_argv(station.id), self.site.console(station.id).exists)
-        self.report(f"flashing {len(stations)} boards")
-        with ThreadPoolExecutor(max_workers=len(stations)) as technicians:
-            list(technicians.map(self.flash, (s.id for s in stations)))
+    def _start_board(self, station: str) -> None:
+        self._run(f"board:{station}", self._board_argv(station), self.site.console(station).exists)
 
     def _board_argv(self, station: str) -> list[str]:
         site = self.site
@@ -180,14 +194,20 @@ class Bench:
         argv = [command("tram-gateway"), "run", "--config", str(self.site.gateway_file)]
         self._run("gateway", argv, lambda: True)
 
+    @property
+    def clock(self) -> BenchClock:
+        """The clock all programs share; raises BenchError before the boards have left the workshop."""
+        if self._clock is None:
+            raise BenchError("the bench clock does not run before start() has flashed the boards")
+        return self._clock
+
     def environment(self) -> dict[str, str]:
         """Return the environment of a program that belongs to this bench."""
-        return {**os.environ, **self.clock.as_environment()}
+        return {**os.environ, **(self._clock.as_environment() if self._clock else {})}
 
     def _run(self, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> None:
         log = self.site.directory / f"{name.replace(':', '-')}.log"
-        environment = self.clock.as_environment()
-        self._programs[name] = Program(name, argv, self._spawner, log, ready, environment)
+        self._programs[name] = Program(name, argv, self._spawner, log, ready, self.environment())
         self._programs[name].start()
 
     def _said_ready(self, name: str) -> Callable[[], bool]:
@@ -208,19 +228,19 @@ class Bench:
     def api(self, path: str, **query: object) -> Any:
         """GET a JSON document of the cloud's API. Raises httpx.HTTPError."""
         url = f"http://127.0.0.1:{self.site.ports.cloud}{path}"
-        answer = httpx.get(url, params={k: str(v) for k, v in query.items()}, timeout=10.0)
+        answer = self._http.get(url, params={k: str(v) for k, v in query.items()})
         answer.raise_for_status()
         return answer.json()
 
     def inbox(self) -> list[dict[str, Any]]:
         """Return the messages the simulated phone has received."""
-        answer = httpx.get(f"http://127.0.0.1:{self.site.ports.phone}/inbox", timeout=5.0)
+        answer = self._http.get(f"http://127.0.0.1:{self.site.ports.phone}/inbox")
         messages: list[dict[str, Any]] = answer.json()["messages"]
         return messages
 
     def _cloud_answers(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.site.ports.cloud}/api/v1/ledger", timeout=2.0).is_success
+            return self._http.get(f"http://127.0.0.1:{self.site.ports.cloud}/api/v1/ledger").is_success
         except httpx.TransportError:
             return False
 
@@ -265,6 +285,7 @@ class Bench:
         for name in order:
             self._programs[name].stop()
         self._spawner.close()
+        self._http.close()
 
 
 def sim(*words: str) -> list[str]:

@@ -76,7 +76,7 @@ class BoardSettings:
     def environment(self) -> dict[str, str]:
         """Return what the board itself is told (see virtual_board/usermod/vboard/vboard.c)."""
         made_uid = hashlib.sha256(str(self.flash.resolve()).encode()).hexdigest()[:16]
-        wires = {f"VB_UART{number}": str(path) for number, path in self.uarts.items()}
+        wires = {f"VB_UART{number}": str(path.absolute()) for number, path in self.uarts.items()}
         return wires | {
             "VB_CUT": str(self.cut_at_operation),
             "VB_EPOCH": str(self.epoch),

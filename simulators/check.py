@@ -21,7 +21,8 @@ from simulators.plan import Plan
 Journal = dict[int, Record]
 Floats = NDArray[np.float64]
 SECONDS_TO_CLEAR_ROW_EDGE = 60
-SALINITY_ROUNDING = 0.06  # of the files: conductivity 0.005 mS/cm, temperature 0.05 °C and salinity 0.05
+# The files round conductivity to 0.005 mS/cm, temperature to 0.05 °C and salinity to 0.05: 0.06 together, to 2 places.
+SALINITY_ROUNDING = 0.06
 
 
 @dataclass(frozen=True)

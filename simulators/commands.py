@@ -1,10 +1,4 @@
-"""`tram-sim`: the simulated outside world, and the demo that runs the real chain in it.
-
-demo    the whole chain on this machine, a page to look at, plugs to pull; --check judges itself
-lines   RS-485 lines between pseudo-terminals          board   a station board: real MicroPython
-world   instruments in a simulated or replayed river   link    a TCP link that can be cut
-broker  an embedded MQTT broker                        phone   an SMS provider and the phone behind it
-"""
+"""`tram-sim`: the simulated outside world, and the demo that runs the real chain in it."""
 
 from __future__ import annotations
 

@@ -50,10 +50,8 @@ def bring_up(bench: Bench, series: Series | None) -> None:
     bench.start()
     bench.report("sending two days of history")
     bench.history = {station: history_of(bench, station, series) for station in bench.site.places}
-    broker = history.Broker(
-        bench.site.ports.broker, sites.EARLIER_GATEWAY, bench.broker.password(sites.EARLIER_GATEWAY)
-    )
-    history.publish(broker, bench.history)
+    password = bench.broker.password_file(sites.EARLIER_GATEWAY).read_text(encoding="utf-8").strip()
+    history.publish(history.Broker(bench.site.ports.broker, sites.EARLIER_GATEWAY, password), bench.history)
 
 
 def history_of(bench: Bench, station: str, series: Series | None) -> list[Record]:
@@ -107,7 +105,7 @@ def run_check(bench: Bench, seconds: float, series: Series | None, stop: threadi
     Raises BenchError.
     """
     pulls = Timetable(bench, timetable(bench.plugs, seconds))
-    begin = bench.clock.real_origin_s
+    begin = max(bench.clock.real_origin_s, time.time())
     while time.time() < begin + seconds and not stop.wait(0.05):
         pulls.tick(time.time() - begin)
     pulls.tick(float("inf"))
@@ -162,10 +160,8 @@ def stored_records(bench: Bench, station: str) -> Iterator[dict[str, Any]]:
     for row in bench.api("/api/v1/ledger"):
         if row["station"] != station:
             continue
-        after: int | None = 0
-        while after is not None:
-            path = f"/api/v1/stations/{station}/records"
-            page = bench.api(path, journal=row["journal"], after_seq=after, limit=PAGE)
+        path, after = f"/api/v1/stations/{station}/records", 0
+        while (page := bench.api(path, journal=row["journal"], after_seq=after, limit=PAGE))["records"]:
             yield from page["records"]
             after = page["next_after_seq"]
 
@@ -180,7 +176,7 @@ def judge(
     errors = [error for station in ids for error in replay_errors(bench, station, series)]
     bench_hours = (bench.clock.now() - bench.options.plan.start_s) / 3600
     found = check.faults(counts, alerting, bench.plugs, pulled)
-    if errors and max(errors) > check.SALINITY_ROUNDING:
+    if errors and round(max(errors), 2) > check.SALINITY_ROUNDING:
         found.append(f"salinity differs from the file's own by up to {max(errors):.3f}")
     if series is not None and not errors:
         found.append("no stored minute could be compared with the file's salinity")

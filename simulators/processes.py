@@ -5,7 +5,6 @@ Every program writes its output to <directory>/<name>.log. If the bench itself d
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from simulators.errors import SimulatorError
@@ -68,13 +67,13 @@ class Program:
     spawner: Spawner
     log: Path
     ready: Callable[[], bool]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
     def start(self, deadline_s: float = 30.0) -> None:
         """Start and wait until ready. Raises BenchError with the log's end when it exits or takes too long."""
-        self.process = self.spawner.popen(self.argv, {**os.environ, **self.environment}, self.log)
+        self.process = self.spawner.popen(self.argv, self.environment, self.log)
         self.starts += 1
         wait_for(lambda: self._ready_or_raise(), deadline_s, f"{self.name} to be ready", self.log)
 

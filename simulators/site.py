@@ -193,8 +193,8 @@ stations = ["{station.id}"]
 threshold = "{plan.threshold.id}"
 set_level = {plan.set_level}
 clear_level = {plan.clear_level}
-set_dwell_s = {plan.dwell_s}
-clear_dwell_s = {plan.dwell_s}
+set_dwell_s = {round(plan.dwell_s)}
+clear_dwell_s = {round(plan.dwell_s)}
 stale_after_s = 3600
 severity = "warning"
 

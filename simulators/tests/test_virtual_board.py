@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -156,9 +157,9 @@ def test_the_clock_is_lost_with_the_power(board: VirtualBoard) -> None:
 
 def test_heap_is_a_boards_heap(board: VirtualBoard) -> None:
     with repl(board) as transport:
-        transport.exec("import gc; kept = bytearray(90 * 1024); kept = None; gc.collect()")
+        transport.exec("import gc; kept = [None] * (22 * 1024); kept = None; gc.collect()")  # in words of the heap
         with pytest.raises(TransportExecError, match="MemoryError"):
-            transport.exec("kept = bytearray(119 * 1024)")
+            transport.exec("kept = [None] * (29 * 1024)")
 
 
 def test_floats_are_single_precision(board: VirtualBoard) -> None:
@@ -375,6 +376,17 @@ def test_asyncio_waits_on_a_hung_up_wire_without_spinning_and_hears_it_come_back
     assert spent < 0.1
 
 
+def test_a_link_left_behind_does_not_lead_to_somebody_elses_terminal(tmp_path: Path) -> None:
+    link = tmp_path / "wire"
+    prepare = "from machine import UART; u = UART(1, 9600, timeout=100); u.write(b'x')"
+    with wire() as (ours, path), VirtualBoard(settings(tmp_path, uarts={1: link})) as board:
+        board.console.wait_for(PROMPT)
+        link.symlink_to(path)
+        os.utime(link, (0, 0), follow_symlinks=False)  # the link is older than the terminal that now has its number
+        ask(board, "u.any()", prepare)
+        assert not select.select([ours], [], [], 0)[0]
+
+
 def test_a_uart_that_is_not_wired_says_so(board: VirtualBoard) -> None:
     with repl(board) as transport, pytest.raises(TransportExecError, match="not wired"):
         transport.exec("from machine import UART; UART(3, 9600)")
@@ -407,6 +419,11 @@ def test_sizes_and_uarts_are_read_as_people_write_them() -> None:
         2 << 20,
         {1: Path("/dev/a"), 2: Path("b=c")},
     )
+
+
+def test_a_relative_wire_is_found_from_where_the_command_was_given(tmp_path: Path) -> None:
+    told = settings(tmp_path, uarts={2: Path("lines/bus/board")}).environment()
+    assert told["VB_UART2"] == str(Path.cwd() / "lines/bus/board")
 
 
 @contextmanager

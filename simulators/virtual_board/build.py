@@ -53,7 +53,7 @@ def _report(text: str) -> None:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tram"
+    return (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tram").absolute()
 
 
 def _own_source() -> Path | None:

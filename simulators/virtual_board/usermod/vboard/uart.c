@@ -3,6 +3,9 @@
 // A board does not notice when the far end of its wires is taken away. So when the terminal hangs up, the file
 // descriptor is "parked" on a timer that fires twice a second: a poll() on it neither spins nor sleeps for ever, and
 // every firing tries the path again. The descriptor's number stays the same all along, which is what asyncio polls.
+//
+// The system gives the number of a pty that is gone to the next one, so a link left behind by a killed program soon
+// points to somebody else's terminal. It shows: that terminal is younger than the link.
 #define _GNU_SOURCE  // dup3
 #include "vboard.h"
 #include "py/runtime.h"
@@ -13,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <termios.h>
 #include <unistd.h>
@@ -41,9 +46,23 @@ static speed_t speed_of(int baud) {
     return B0;
 }
 
-static int open_terminal(const uart_t *uart) {
+static bool is_somebody_elses(const uart_t *uart, int fd, bool again) {
+    struct stat link, terminal;
+    if (fstat(fd, &terminal) != 0 || lstat(uart->path, &link) != 0) { return true; }
+    unsigned kind = major(terminal.st_rdev);
+    if (kind < 136 || kind > 143) { return false; }  // not a pty
+    if (!S_ISLNK(link.st_mode)) { return again; }
+    return terminal.st_ctim.tv_sec > link.st_mtim.tv_sec
+        || (terminal.st_ctim.tv_sec == link.st_mtim.tv_sec && terminal.st_ctim.tv_nsec > link.st_mtim.tv_nsec);
+}
+
+static int open_terminal(const uart_t *uart, bool again) {
     int fd = open(uart->path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) { return -1; }
+    if (is_somebody_elses(uart, fd, again)) {
+        close(fd);
+        return -1;
+    }
     struct termios t;
     if (tcgetattr(fd, &t) == 0) {
         cfmakeraw(&t);
@@ -90,7 +109,7 @@ static bool connected(uart_t *uart) {
     if (uart->parked) {
         uint64_t fired;
         if (read(uart->fd, &fired, sizeof fired) != sizeof fired) { return false; }
-        int fd = open_terminal(uart);
+        int fd = open_terminal(uart, true);
         if (fd < 0) { return false; }
         settle(uart, fd, false);
     }
@@ -115,7 +134,7 @@ static mp_obj_t uart_open(size_t n_args, const mp_obj_t *args) {
     uart->bits = mp_obj_get_int(args[2]);
     uart->parity = mp_obj_get_int(args[3]);
     uart->stop = mp_obj_get_int(args[4]);
-    int fd = open_terminal(uart);
+    int fd = open_terminal(uart, false);
     if (fd < 0) { park(uart); } else { settle(uart, fd, false); }
     return mp_const_none;
 }
