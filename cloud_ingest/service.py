@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -71,7 +72,7 @@ def listen(configuration: CloudConfiguration) -> socket.socket:
 
 def run(setup: Setup, listener: socket.socket) -> None:
     """Run until SIGTERM or SIGINT. Raises StoreRefused, StoreUnavailable, AlertsError or SQLAlchemyError at the start,
-    StoreRefused when the store breaks under way."""
+    and whatever ended one of the threads: without ingest or alerts there is nothing to go on with."""
     stop = threading.Event()
     state_dir = setup.configuration.state_dir
     with ExitStack() as stack:
@@ -96,12 +97,17 @@ def run(setup: Setup, listener: socket.socket) -> None:
             rules=setup.alerts.rules if setup.alerts else (),
             engine=alerts.engine if alerts else None,
         )
-        server = _make_server(sources, worker)
-        threads = [_thread("ingest", lambda: worker.run(stop))]
-        if alerts:
-            threads.append(_thread("alerts", lambda: alerts.run(stop)))
-            if alerts.deliverer:
-                threads.append(_thread("delivery", lambda: _deliverer(alerts).run(stop)))
+        server = _make_server(sources)
+        failures: list[Exception] = []
+        threads = [
+            _thread(name, partial(work, stop), server, failures)
+            for name, work in (
+                ("ingest", worker.run),
+                ("alerts", alerts.run if alerts else None),
+                ("delivery", alerts.deliverer.run if alerts and alerts.deliverer else None),
+            )
+            if work is not None
+        ]
         subscriber.start()
         for thread in threads:
             thread.start()
@@ -119,8 +125,8 @@ def run(setup: Setup, listener: socket.socket) -> None:
                 thread.join(STOP_WITHIN_S)
             subscriber.stop()
             log.info("stopped")
-    if worker.broken is not None:
-        raise worker.broken
+    if failures:
+        raise failures[0]
 
 
 def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker | None:
@@ -141,23 +147,11 @@ def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker 
     return AlertWorker(engine, deliverer, reader, setup.registry.vocabulary, threading.Event())
 
 
-def _deliverer(alerts: AlertWorker) -> Deliverer:
-    assert alerts.deliverer is not None
-    return alerts.deliverer
-
-
-def _make_server(sources: Sources, worker: IngestWorker) -> uvicorn.Server:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(sources), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
-        )
+def _make_server(sources: Sources) -> uvicorn.Server:
+    config = uvicorn.Config(
+        make_app(sources), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
     )
-
-    def broken() -> None:
-        server.should_exit = True
-
-    worker.on_broken = broken
-    return server
+    return uvicorn.Server(config)
 
 
 def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
@@ -174,8 +168,16 @@ def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
             signal.signal(number, handler)
 
 
-def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
-    return threading.Thread(target=target, name=name, daemon=True)
+def _thread(name: str, work: Callable[[], None], server: uvicorn.Server, failures: list[Exception]) -> threading.Thread:
+    def guarded() -> None:
+        try:
+            work()
+        except Exception as error:  # a thread that dies in silence would look like a quiet river
+            log.exception("stopping", thread=name, reason=str(error))
+            failures.append(error)
+            server.should_exit = True
+
+    return threading.Thread(target=guarded, name=name, daemon=True)
 
 
 def _address(listener: socket.socket) -> str:

@@ -36,22 +36,17 @@ class IngestWorker:
     subscriber: Subscriber
     clock: Clock
     stored: Callable[[], None]  # called after each transaction
-    on_broken: Callable[[], None] = lambda: None
-    broken: StoreRefused | None = None
     _trouble: str | None = field(default=None, init=False)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set; what is not stored by then stays with the broker and the gateways."""
+        """Work until `stop` is set; what is not stored by then stays with the broker and the gateways.
+
+        Raises StoreRefused when the store breaks.
+        """
         while not stop.is_set():
             messages = self.inbox.take(GROUP_BYTES, IDLE_S)
-            try:
-                if messages:
-                    self._work(messages, stop)
-            except StoreRefused as error:
-                log.error("the store cannot be used any more", reason=str(error))  # noqa: TRY400  the text says it all
-                self.broken = error
-                self.on_broken()
-                return
+            if messages:
+                self._work(messages, stop)
 
     def health(self, reader: Reader) -> models.Health:
         """Return whether ingest works, and what does not."""
@@ -63,14 +58,12 @@ class IngestWorker:
             problems.append(f"messages have been waiting for {lag_s:.0f} s")
         if self._trouble is not None:
             problems.append(self._trouble)
-        if self.broken is not None:
-            problems.append(str(self.broken))
         return models.Health(
             status="failing" if problems else "ok",
             problems=problems,
             broker_connected=self.subscriber.connected,
             ingest_lag_s=round(lag_s, 3),
-            store_writable=self._trouble is None and self.broken is None,
+            store_writable=self._trouble is None,
             set_aside=reader.set_aside(),
         )
 
