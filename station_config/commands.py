@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from station_config.instruments import load_instruments
 from station_config.network import Network, load_network
 from station_config.parameters import load_parameters
 from station_config.thresholds import load_thresholds
+
+if TYPE_CHECKING:
+    from station_config.journal import Written
 
 app = typer.Typer(
     name="tram-station",
@@ -89,15 +92,11 @@ def journal(
         written = write_batches(read, out)
     if as_json:
         _print_json(written.as_json())
-        return
-    where = ", ".join(written.files) or "no file: the journal is empty"
-    _out.print(
-        f"[green]ok[/green] {written.records} records of journal {written.journal} ({written.station}) in {where}"
-    )
-    if written.records:
-        _out.print(f"   seq {written.first_seq} to {written.last_seq}")
-    if written.damaged:
-        _out.print(f"   [yellow]{written.damaged} records on the flash are damaged and were left out[/yellow]")
+    else:
+        _show_journal(written)
+    if written.restarted is False:
+        _err.print("tram-station: the records are safe, but the station was not seen starting again", style="red")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -137,6 +136,17 @@ def ports(as_json: JsonOption = False) -> None:
     if not found:
         _out.print("no serial port found; is the board plugged in?")
         raise typer.Exit(1)
+
+
+def _show_journal(written: Written) -> None:
+    where = ", ".join(written.files) or "no file: the journal is empty"
+    _out.print(
+        f"[green]ok[/green] {written.records} records of journal {written.journal} ({written.station}) in {where}"
+    )
+    if written.records:
+        _out.print(f"   seq {written.first_seq} to {written.last_seq}")
+    if written.damaged:
+        _out.print(f"   [yellow]{written.damaged} records on the flash are damaged and were left out[/yellow]")
 
 
 def _stations_table(network: Network, sizes: dict[str, int]) -> Table:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import struct
 import threading
@@ -221,7 +222,19 @@ class Board:
         link = self._require()
         link.serial.timeout = ANSWER_TIMEOUT_S
         with contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it could not understand
-            link.enter_raw_repl(soft_reset=False, timeout_overall=2)
+            link.enter_raw_repl(soft_reset=False, timeout_overall=1)
+        self._fall_into_step(link)
+
+    def _fall_into_step(self, link: SerialTransport) -> None:
+        """Pass over everything a busy board still had to say, up to the answer to a question asked only once.
+
+        The board may have taken several of our attempts for the prompt; their late answers are not those to come.
+        """
+        token = os.urandom(4).hex()
+        answer = f"{token}\r\n\x04\x04".encode()
+        link.serial.write(f"print('{token}')\x04".encode())
+        if not link.read_until(1, answer, timeout_overall=ANSWER_TIMEOUT_S).endswith(answer):
+            raise TransportError("the prompt came but answers nothing")
 
     def _require(self) -> SerialTransport:
         if self._link is None:

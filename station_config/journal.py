@@ -8,13 +8,14 @@ in 8 hex digits and holds records end to end (firmware/journal.py). What is writ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from firmware.record import SIZE, RecordError, batch_header, decode
 from station_config.console import Board
-from station_config.errors import BoardError, StationConfigError
+from station_config.errors import BoardError, BoardSilent, StationConfigError
+from station_config.startup import wait_for_start
 
 BATCH_RECORDS = 0xFFFF  # a batch counts its records in 16 bits
 
@@ -51,6 +52,7 @@ class Journal:
     first_seq: int | None
     last_seq: int | None
     damaged: int  # records whose bytes are wrong: left out
+    restarted: bool | None = None  # whether the station was seen running again; None: not asked
 
     @property
     def number(self) -> int:
@@ -68,6 +70,7 @@ class Written:
     last_seq: int | None
     records: int
     damaged: int
+    restarted: bool | None
     files: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -77,20 +80,34 @@ class Written:
 
 def read_journal(port: str, restart: bool = True, report: Report = lambda *_: None) -> Journal:
     """Stop the application on a board, read its journal and, if `restart`, start it again. Raises BoardError."""
-    with Board(port) as board, board.maintenance(restart):
-        about = board.ask(_LIST)
-        segments = segment_files(dict(about["files"]))
-        if len(about["id"]) != 8:
-            raise BoardError(f"{port}: the board has no journal; flash it and let it run first")
-        total, done = sum(size for _, size in segments), 0
+    with Board(port) as board:
+        with board.maintenance(restart):
+            journal = _read(board, report)
+        return replace(journal, restarted=_runs_again(board) if restart else None)
 
-        def moved(size: int) -> None:
-            nonlocal done
-            done += size
-            report("reading the journal", done, total)
 
-        contents = [(first, board.read_file(f"/journal/{first:08x}", moved)) for first, _ in segments]
+def _read(board: Board, report: Report) -> Journal:
+    about = board.ask(_LIST)
+    segments = segment_files(dict(about["files"]))
+    if len(about["id"]) != 8:
+        raise BoardError(f"{board.port}: the board has no journal; flash it and let it run first")
+    total, done = sum(size for _, size in segments), 0
+
+    def moved(size: int) -> None:
+        nonlocal done
+        done += size
+        report("reading the journal", done, total)
+
+    contents = [(first, board.read_file(f"/journal/{first:08x}", moved)) for first, _ in segments]
     return assemble(about["station"], int(about["id"], 16), contents)
+
+
+def _runs_again(board: Board) -> bool:
+    try:
+        wait_for_start(board)
+    except BoardSilent:
+        return False
+    return True
 
 
 def segment_files(sizes: dict[str, int]) -> list[tuple[int, int]]:
@@ -136,6 +153,7 @@ def write_batches(journal: Journal, path: Path) -> Written:
         last_seq=journal.last_seq,
         records=journal.number,
         damaged=journal.damaged,
+        restarted=journal.restarted,
         files=tuple(files),
     )
 

@@ -64,6 +64,7 @@ def test_a_read_out_is_a_batch_as_it_travels(tmp_path: Path) -> None:
             "last_seq": 24,
             "records": 20,
             "damaged": 0,
+            "restarted": None,
             "files": (str(tmp_path / "out.trb"),),
         },
         0xFD8FEC8A,
