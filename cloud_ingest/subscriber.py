@@ -9,6 +9,7 @@ only a commit message lets them forget.
 from __future__ import annotations
 
 import ssl
+import sys
 import threading
 import time
 from collections import deque
@@ -101,6 +102,7 @@ class Subscriber:
         self._inbox = inbox
         self._connection = 0
         self._connected = threading.Event()
+        self.problem: str | None = None  # why there is no connection
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, CLIENT_ID, clean_session=False, protocol=mqtt.MQTTv311, manual_ack=True
         )
@@ -123,6 +125,7 @@ class Subscriber:
         client.max_queued_messages_set(OUTGOING_MESSAGES)
         client.reconnect_delay_set(1, RECONNECT_MAX_S)
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -149,7 +152,7 @@ class Subscriber:
         self, client: mqtt.Client, _userdata: Any, _flags: mqtt.ConnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
         if reason.is_failure:
-            log.error("broker refused the connection", reason=str(reason), host=self._settings.host)
+            self._tell(f"refused: {reason}; check user and password")
             return
         self._connection += 1
         client.subscribe([(f"{topics.RECORDS}/#", 1), (f"{topics.STATUS}/#", 1)])
@@ -158,17 +161,28 @@ class Subscriber:
         self, _client: mqtt.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any
     ) -> None:
         if any(reason.is_failure for reason in reasons):
-            log.error("broker refused the subscription: check the rights of this user", user=self._settings.user)
+            self._tell(f"subscription refused; check the rights of user {self._settings.user}")
             return
         log.info("broker connected", host=self._settings.host, port=self._settings.port)
+        self.problem = None
         self._connected.set()
+
+    def _on_connect_fail(self, _client: mqtt.Client, _userdata: Any) -> None:
+        self._tell(f"{sys.exception() or 'out of reach'}")  # paho calls this while it handles the exception
 
     def _on_disconnect(
         self, _client: mqtt.Client, _userdata: Any, _flags: mqtt.DisconnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
-        if self._connected.is_set():
-            log.warning("broker gone, connecting again", reason=str(reason))
+        was_connected = self._connected.is_set()
         self._connected.clear()
+        if was_connected or self.problem is None:
+            self._tell(f"connection lost: {reason}")
+
+    def _tell(self, problem: str) -> None:
+        """Say a problem once, not at every attempt."""
+        if problem != self.problem:
+            log.warning("no connection to the broker, trying again", host=self._settings.host, reason=problem)
+        self.problem = problem
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:

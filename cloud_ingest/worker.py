@@ -53,7 +53,7 @@ class IngestWorker:
         lag_s = self.inbox.oldest_age_s()
         problems = []
         if not self.subscriber.connected:
-            problems.append("no connection to the broker")
+            problems.append(f"no connection to the broker: {self.subscriber.problem or 'connecting'}")
         if lag_s > LAG_LIMIT_S:
             problems.append(f"messages have been waiting for {lag_s:.0f} s")
         if self._trouble is not None:

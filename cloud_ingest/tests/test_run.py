@@ -137,7 +137,7 @@ def test_broker_killed_and_back_empty(cloud: Cloud, broker: Broker) -> None:
     side.send(batch(minutes(3)))
     side.await_commit(1, 6)
     side.close()
-    assert problems == ["no connection to the broker"]
+    assert [problem.split(":")[0] for problem in problems] == ["no connection to the broker"]
 
 
 def test_nothing_is_committed_while_the_store_is_locked(cloud: Cloud, gateway: GatewaySide) -> None:
