@@ -78,8 +78,10 @@ def _configuration(station: str) -> bytes:
 
 
 @contextmanager
-def _powered(directory: Path, wait_for: str = ">>> ", **changes: int) -> Iterator[VirtualBoard]:
-    settings = BoardSettings(flash=directory / "board.flash", **{"size_bytes": FLASH_BYTES, **changes})
+def _powered(
+    directory: Path, wait_for: str = ">>> ", size_bytes: int = FLASH_BYTES, cut_at_operation: int = 0
+) -> Iterator[VirtualBoard]:
+    settings = BoardSettings(flash=directory / "board.flash", size_bytes=size_bytes, cut_at_operation=cut_at_operation)
     with VirtualBoard(settings) as board:
         board.console.wait_for(wait_for)
         yield board
