@@ -325,11 +325,12 @@ def test_a_transaction_that_fails_leaves_nothing_behind(bench: Bench) -> None:
     assert (outcome.counts.stored, outcome.counts.duplicates) == (4, 4)
 
 
-def test_a_full_disk_leaves_nothing_behind(bench: Bench) -> None:
+@pytest.mark.parametrize("extra", [0, 50, 100])  # full at the raw records, at the log, later in it
+def test_a_full_disk_leaves_nothing_behind(bench: Bench, extra: int) -> None:
     bench.take(batch(minutes(2)))
     assert bench.store._connection is not None
     pages = bench.store._connection.execute("PRAGMA page_count").fetchone()[0]
-    bench.store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    bench.store._connection.execute(f"PRAGMA max_page_count = {pages + extra}")
     with pytest.raises(StoreUnavailable, match="full"):
         bench.take(batch(minutes(4000)))
     bench.store._connection.execute("PRAGMA max_page_count = 1000000")
