@@ -29,6 +29,7 @@ from simulators.lines import Lines
 from simulators.link import Link
 from simulators.plan import Plan
 from simulators.processes import BenchError, Program, Spawner, command
+from simulators.virtual_board.build import build
 from station_config.clock import BenchClock
 
 FLASH_BYTES = 1 << 20
@@ -74,6 +75,7 @@ class Bench:
     def start(self) -> None:
         """Flash the boards in the workshop, where no bench clock runs yet; then bring everything up in the field."""
         options = self.options
+        build()  # after a change of the board this takes a while: before anybody waits for a board
         self.site = sites.lay_out(options.directory, options.plan, options.stations)
         self._write_configurations()
         self._start_lines()

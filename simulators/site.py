@@ -12,17 +12,20 @@ import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from simulators.estuary import Place
 from simulators.plan import Plan
 from station_config.network import Network, Station, load_network
+from station_config.thresholds import load_thresholds, thresholds_in_force
 
 DEMO_NETWORK = Path(__file__).with_name("demo_network.toml")
 GATEWAY = "gw-go-cong"
 EARLIER_GATEWAY = "gw-earlier"
 UPLINK = "uplink"
 REPLAY_SHIFT_S = 3600.0
+CROPS = {"vam-kenh": "tiger-shrimp", "hoa-binh": "coconut", "xuan-hoa": "rice"}
 FARMER = ("Chị Sáu", "0900000001")
 
 
@@ -186,13 +189,13 @@ def write_rules(site: Site) -> None:
     plan = site.plan
     text = ""
     for station in site.stations:
+        crop, set_level, clear_level = _levels(plan, station.id)
         text += f"""[[rule]]
-id = "{plan.threshold.id}-{station.id}"
+id = "{crop}-{station.id}"
 parameter = "salinity"
 stations = ["{station.id}"]
-threshold = "{plan.threshold.id}"
-set_level = {plan.set_level}
-clear_level = {plan.clear_level}
+{_crop_line(plan, crop)}set_level = {set_level}
+clear_level = {clear_level}
 set_dwell_s = {round(plan.dwell_s)}
 clear_dwell_s = {round(plan.dwell_s)}
 stale_after_s = 3600
@@ -206,6 +209,22 @@ language = "vi"
 rules = ["{plan.threshold.id}-{plan.station}"]
 """
     site.rules_file.write_text(text, encoding="utf-8")
+
+
+def _levels(plan: Plan, station: str) -> tuple[str, float, float]:
+    """Return crop, set and clear level of a station's rule: the planned ones where the planned alert is."""
+    if station == plan.station:
+        return plan.threshold.id, plan.set_level, plan.clear_level
+    crop = CROPS[station]
+    threshold = next(one for one in load_thresholds() if one.id == crop and one.effective_to is None)
+    return crop, threshold.level_g_l, threshold.clear_g_l
+
+
+def _crop_line(plan: Plan, crop: str) -> str:
+    """Name the crop, unless the run replays days on which its threshold was not in force yet; then levels must do."""
+    day = datetime.fromtimestamp(plan.start_s, UTC).date()
+    known = any(threshold.id == crop for threshold in thresholds_in_force(load_thresholds(), day))
+    return f'threshold = "{crop}"\n' if known else ""
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> Path:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,3 +212,12 @@ def test_the_command_line_as_the_demo_uses_it(tmp_path: Path) -> None:
         arguments = ["flash", "--port", str(board.console_path), "--network", str(NETWORK), "--station", "hoa-binh"]
         result = CliRunner().invoke(app, [*arguments, "--json"])
     assert (result.exit_code, json.loads(result.stdout)["started"]["station"]) == (0, "hoa-binh")
+
+
+def test_a_read_out_ended_by_sigterm_leaves_the_station_running(board: VirtualBoard, tmp_path: Path) -> None:
+    arguments = ["journal", "--port", str(board.console_path), "--out", str(tmp_path / "out.trb")]
+    command = [sys.executable, "-m", "station_config.commands", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        board.console.wait_for("tram maintenance")
+        process.terminate()
+    board.console.wait_for("tram station=xuan-hoa")

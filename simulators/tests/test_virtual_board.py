@@ -190,6 +190,21 @@ def test_ctrl_c_breaks_a_tight_loop(board: VirtualBoard) -> None:
     board.console.wait_for("KeyboardInterrupt")
 
 
+@pytest.mark.parametrize("start", ["power-on", "reset"])
+def test_a_technician_may_connect_at_any_moment_of_the_boot(board: VirtualBoard, start: str) -> None:
+    write_main(board, "import machine, time\nwhile True:\n    time.sleep_ms(10)\n")
+    for delay_ms in range(12):
+        if start == "power-on":
+            board.power_cut()
+            board.start()
+        else:
+            board.console.write(b"import machine; machine.reset()\r")
+        threading.Event().wait(delay_ms / 1000)
+        board.console.write(b"\r\x03\r\x03")
+        board.console.wait_for("KeyboardInterrupt")
+        board.console.wait_for(PROMPT)
+
+
 def test_mpremote_writes_reads_lists_and_hashes_files(board: VirtualBoard) -> None:
     content = bytes(range(256)) * 120
     with repl(board) as transport:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import termios
 import threading
 import time
 import tty
@@ -46,12 +45,9 @@ class BoundedLog:
 
 
 def board_terminal() -> tuple[int, int]:
-    """Return (our end, the board's end) of a new inner pty: raw, but Ctrl-C is a signal."""
+    """Return (our end, the board's end) of a new inner pty. It is raw; the board itself makes Ctrl-C a signal."""
     ours, boards = pty.openpty()
     tty.setraw(boards)
-    attributes = termios.tcgetattr(boards)
-    attributes[3] = termios.ISIG | termios.NOFLSH
-    termios.tcsetattr(boards, termios.TCSANOW, attributes)
     os.set_blocking(ours, False)
     return ours, boards
 

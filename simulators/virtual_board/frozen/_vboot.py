@@ -27,13 +27,11 @@ def run():
     sys.path[:] = ["", ".frozen", "/lib"]
     sys.argv[:] = []
     gc.collect()
-    board.kbd_intr(3)
     raw = board.env("VB_RAW", "0") == "1"
     result = board.run("boot.py")
     if not result & _FORCED_EXIT and not raw:
         result = board.run("main.py")
     if not result & _FORCED_EXIT:
         board.repl()
-    board.kbd_intr(3)
-    system.stdout.write("MPY: soft reboot\n")
+    system.stdout.write("MPY: soft reboot\r\n")
     board.reset("soft")

@@ -45,29 +45,55 @@ static mp_obj_t vb_env(mp_obj_t name, mp_obj_t otherwise) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(vb_env_obj, vb_env);
 
-// ---- Ctrl-C: the kernel's terminal turns 0x03 into SIGINT, but only while code is running
+// ---- Ctrl-C: the kernel's terminal turns 0x03 into SIGINT, but only while code of the flash or the REPL is running.
+// What was typed while the board booted is kept, and a Ctrl-C in it stops boot.py and main.py: a technician may connect
+// at any moment.
+static bool running_boot_file;
+static bool booted;
+static uint8_t typed[256];
+static size_t typed_n, typed_at;
+
 static void on_sigint(int sig) { (void)sig; mp_sched_keyboard_interrupt(); }
 
+static void keep_what_was_typed(void) {
+    struct pollfd p = {0, POLLIN, 0};
+    while (typed_n < sizeof typed && poll(&p, 1, 0) > 0 && (p.revents & POLLIN)) {
+        ssize_t n = read(0, typed + typed_n, sizeof typed - typed_n);
+        if (n <= 0) { break; }
+        typed_n += n;
+    }
+    for (size_t i = typed_n; i > typed_at; i--) {
+        if (typed[i - 1] == 3) {
+            typed_at = i;
+            mp_sched_keyboard_interrupt();
+            return;
+        }
+    }
+}
+
+int __real_mp_hal_stdin_rx_chr(void);
+int __wrap_mp_hal_stdin_rx_chr(void) { return typed_at < typed_n ? typed[typed_at++] : __real_mp_hal_stdin_rx_chr(); }
+
 void __wrap_mp_hal_set_interrupt_char(int c) {
+    bool runs = c == 3, interruptible = runs && booted;
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
-    sa.sa_handler = on_sigint;
+    sa.sa_handler = booted ? on_sigint : SIG_IGN;
     sigaction(SIGINT, &sa, NULL);
     struct termios t;
     if (tcgetattr(0, &t) != 0) { return; }
     t.c_iflag &= ~(BRKINT | ICRNL | INLCR | IGNCR | INPCK | ISTRIP | IXON);
-    if (c == 3) { t.c_oflag |= OPOST | ONLCR; } else { t.c_oflag &= ~OPOST; }
+    if (runs) { t.c_oflag |= OPOST | ONLCR; } else { t.c_oflag &= ~OPOST; }
     t.c_cflag = (t.c_cflag & ~(CSIZE | PARENB)) | CS8;
-    t.c_lflag = (c == 3) ? (ISIG | NOFLSH) : NOFLSH;
+    t.c_lflag = interruptible ? (ISIG | NOFLSH) : NOFLSH;
     t.c_cc[VMIN] = 1;
     t.c_cc[VTIME] = 0;
     t.c_cc[VINTR] = 3;
     t.c_cc[VQUIT] = _POSIX_VDISABLE;
     t.c_cc[VSUSP] = _POSIX_VDISABLE;
     tcsetattr(0, TCSANOW, &t);
+    if (interruptible && running_boot_file) { keep_what_was_typed(); }
 }
-static mp_obj_t vb_kbd_intr(mp_obj_t c) { __wrap_mp_hal_set_interrupt_char(mp_obj_get_int(c)); return mp_const_none; }
-static MP_DEFINE_CONST_FUN_OBJ_1(vb_kbd_intr_obj, vb_kbd_intr);
 
 // ---- the real-time clock: starts at 0 with power, runs at VB_RATE, goes on through resets
 static int64_t rtc_shown_ns, rtc_at_ns;
@@ -206,6 +232,8 @@ static void reset(const char *cause, bool raw) {
     struct itimerval never = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &never, NULL);
     sigset_t none;
+    booted = false;
+    __wrap_mp_hal_set_interrupt_char(3);  // a Ctrl-C from now on must not end the process
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     rtc_ns();
@@ -261,6 +289,7 @@ static void in_main(void) { mp_locals_set(&MP_STATE_VM(dict_main)); mp_globals_s
 
 static mp_obj_t vb_repl(void) {
     in_main();
+    booted = true;
     if (!strcmp(env_or("VB_RAW", "0"), "1")) { pyexec_mode_kind = PYEXEC_MODE_RAW_REPL; }
     __wrap_mp_hal_set_interrupt_char(-1);
     for (;;) {
@@ -270,7 +299,13 @@ static mp_obj_t vb_repl(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(vb_repl_obj, vb_repl);
 
-static mp_obj_t vb_run(mp_obj_t file) { in_main(); return mp_obj_new_int(pyexec_file_if_exists(mp_obj_str_get_str(file))); }
+static mp_obj_t vb_run(mp_obj_t file) {
+    in_main();
+    booted = running_boot_file = true;
+    int result = pyexec_file_if_exists(mp_obj_str_get_str(file));
+    running_boot_file = false;
+    return mp_obj_new_int(result);
+}
 static MP_DEFINE_CONST_FUN_OBJ_1(vb_run_obj, vb_run);
 
 // sleep_ms without the unix port's 1 ms polling: an idle board costs next to nothing
@@ -288,7 +323,6 @@ static const mp_rom_map_elem_t vb_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__vboard) },
     { MP_ROM_QSTR(MP_QSTR_env), MP_ROM_PTR(&vb_env_obj) },
     { MP_ROM_QSTR(MP_QSTR_attach), MP_ROM_PTR(&vb_attach_obj) },
-    { MP_ROM_QSTR(MP_QSTR_kbd_intr), MP_ROM_PTR(&vb_kbd_intr_obj) },
     { MP_ROM_QSTR(MP_QSTR_rtc_s), MP_ROM_PTR(&vb_rtc_s_obj) },
     { MP_ROM_QSTR(MP_QSTR_rtc_ns), MP_ROM_PTR(&vb_rtc_ns_obj) },
     { MP_ROM_QSTR(MP_QSTR_rtc_set), MP_ROM_PTR(&vb_rtc_set_obj) },
