@@ -9,6 +9,7 @@ from firmware import ticks as real_ticks
 from firmware.errors import BadAnswer, NoAnswer, Refused
 
 _MARGIN = 2  # the line must be quiet this many times the worst latency seen
+_SETTLE_MS = 15  # and this long after an answer: some repeaters send everything twice
 _CEILING = 4  # and never longer than this many timeouts, so that one instrument cannot hold the line
 _FORGET = (
     64  # each good answer takes 1/64 off the worst latency: one bad day is not held against an instrument for ever
@@ -77,6 +78,7 @@ class Client:
 
     async def _ask_once(self, request, patience):
         # (start, length) of the answer in the buffer, or None; the line is quiet afterwards.
+        await self._line.pause()
         await self._discard()
         self.polls += 1
         await self._line.send(request)
@@ -86,11 +88,11 @@ class Client:
             await self._give_up(request, asked_ms, patience)
             return None
         patience.answered(self._since(asked_ms))
-        strays = rtu.count_answers(self._buffer, self._echo(request), answer[0])
-        if patience.in_doubt or strays:
-            strays += await self._listen(answer[0] + answer[1], patience.quiet_ms())
-        self.late_answers += strays
-        return answer if patience.judge(strays) is ACCEPT else None
+        before = rtu.count_answers(self._buffer, self._echo(request), answer[0])
+        quiet_ms = patience.quiet_ms() if patience.in_doubt or before else _SETTLE_MS
+        after, alike = await self._listen(answer, quiet_ms)
+        self.late_answers += before + after
+        return answer if patience.judge(before + after - alike) is ACCEPT else None
 
     async def _await_answer(self, request, asked_ms, timeout_ms):
         # The time an answer takes on the wire comes on top of the instrument's own timeout.
@@ -112,28 +114,32 @@ class Client:
             self.crc_errors += 1
         else:
             self.timeouts += 1
-        late = await self._listen(self._held, patience.quiet_ms())
+        late, _ = await self._listen((self._held, 0), patience.quiet_ms())
         patience.gave_up(late, self._ticks.ticks_diff(self._last_ms, asked_ms))
         self.late_answers += strays + late
 
-    async def _listen(self, start, quiet_ms):
-        # Listen until nothing has come for quiet_ms; returns how many good answers came meanwhile. A line that
-        # never falls silent is left after three such times: the next question is lost in the babble, and counted.
+    async def _listen(self, answer, quiet_ms):
+        # Listen until nothing has come for quiet_ms. Returns how many good answers came behind this one, and how many
+        # of them repeat it byte for byte. A line that never falls silent is left after three such times: the next
+        # question is lost in the babble, and counted.
+        end = answer[0] + answer[1]
         began_ms = self._ticks.ticks_ms()
-        keep = self._held
-        late = 0
+        late = alike = 0
         while self._since(began_ms) < 3 * quiet_ms and await self._receive(quiet_ms):
             if self._held == len(self._buffer):  # keep the answer in front, make room behind it
-                late += rtu.count_answers(self._buffer, start, self._held)
-                self._held = keep
-        late += rtu.count_answers(self._buffer, start, self._held)
-        self._held = keep
-        return late
+                late += rtu.count_answers(self._buffer, end, self._held)
+                self._held = end
+        late += rtu.count_answers(self._buffer, end, self._held)
+        if answer[1] and self._held - end == answer[1]:
+            view = memoryview(self._buffer)
+            alike = int(view[answer[0] : end] == view[end : self._held])
+        self._held = end
+        return late, alike
 
     async def _discard(self):
         # What stands in the receiver before a question answers nothing we asked: boot noise, or a very late answer.
         self._held = 0
-        while await self._receive(0):
+        while self._held < len(self._buffer) and await self._receive(0):
             pass
         self.late_answers += rtu.count_answers(self._buffer, 0, self._held)
         self._held = 0

@@ -23,9 +23,11 @@ class Line:
         # How long `length` characters take on the wire.
         return length * self._character_us // 1000 + 1
 
-    async def send(self, frame):
-        # A frame begins after a pause of four characters: until then the other side may still hold the line.
+    async def pause(self):
+        # A frame begins after four characters of silence: until then the other side may still hold the line.
         await self.ticks.sleep_ms(self.duration_ms(_PAUSE_CHARACTERS))
+
+    async def send(self, frame):
         if self._de is not None:
             self._de.value(1)
         try:

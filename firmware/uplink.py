@@ -36,7 +36,12 @@ class Server:
         out[0] = self.address
         out[1] = request[1]
         handler = self._answers.get(request[1])
-        length = handler(request, out) if handler else -rtu.ILLEGAL_FUNCTION
+        if handler is None:
+            length = -rtu.ILLEGAL_FUNCTION
+        elif rtu.request_length(request, 0, len(request)) != len(request):
+            length = -rtu.ILLEGAL_VALUE
+        else:
+            length = handler(request, out)
         if length < 0:
             out[1] = request[1] | rtu.FAILED
             out[2] = -length
@@ -190,5 +195,6 @@ class Uplink:
             return False
         answer = self._server.answer(memoryview(self._heard)[start : self._held])
         self._held = 0
+        await self._line.pause()
         await self._line.send(answer)
         return True

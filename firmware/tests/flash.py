@@ -1,7 +1,7 @@
 """A file system whose power can be cut at any operation: what littlefs promises, and the less that others do.
 
-It stands for `os` and `open` of a board. A file's bytes are safe once flush or close has returned; names change in one step.
-With `torn` a cut in the middle of a flush leaves a part of what was being written, which littlefs would not.
+It stands for `os` and `open` of a board. A file's bytes are safe once flush or close has returned; names change in one
+step. With `torn` a cut in the middle of a flush leaves a part of what was being written, which littlefs would not.
 """
 
 import errno

@@ -134,7 +134,7 @@ def test_an_old_late_answer_is_forgotten_after_many_good_ones():
 
 
 def test_an_answer_that_is_later_than_all_patience_is_not_believed():
-    # The first answer comes when the second question has been asked already: two answers to one question, neither is taken.
+    # The first answer comes when the second question has been asked: two answers to one question, none is taken.
     bench = Bench([(1010, WRONG)], [(40, RIGHT)], [(20, RIGHT)])
     with pytest.raises(NoAnswer):
         bench.ask()

@@ -151,7 +151,9 @@ def test_a_flash_smaller_than_configured_is_not_overfilled(flash):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"), [(0, 0), (7, 7), (20, 20), (21, 20), (0xFFFFFFFF, 20)], ids=["none", "some", "all", "+1", "max"]
+    ("asked", "expected"),
+    [(0, 0), (7, 7), (20, 20), (21, 20), (0xFFFFFFFF, 20)],
+    ids=["none", "some", "all", "+1", "max"],
 )
 def test_the_acknowledged_mark_never_goes_beyond_what_exists(flash, asked, expected):
     journal = reopen(flash)
@@ -291,9 +293,7 @@ class PowerCuts(RuleBasedStateMachine):
 
     @invariant()
     def what_is_gone_unsent_is_declared(self):
-        declared = sum(
-            decode(raw).count for raw in self.seen.values() if decode(raw).parameter == EVENT_OVERWRITTEN
-        )
+        declared = sum(decode(raw).count for raw in self.seen.values() if decode(raw).parameter == EVENT_OVERWRITTEN)
         gone = sum(1 for seq in self.promised if self.sent < seq < self.journal.first_seq)
         assert gone <= declared < self.journal.first_seq or declared == gone == 0
 

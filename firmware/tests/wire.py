@@ -1,8 +1,8 @@
 """A UART that plays a script, on a time of its own: nothing in these tests waits.
 
-    ticks = Ticks()
-    uart = Uart(ticks, answer)          # answer(question) -> [(after_ms, bytes), ...]
-    line = Line(uart, 9600, ticks=ticks)
+ticks = Ticks()
+uart = Uart(ticks, answer)          # answer(question) -> [(after_ms, bytes), ...]
+line = Line(uart, 9600, ticks=ticks)
 """
 
 import asyncio
@@ -35,6 +35,8 @@ class Uart:
         self._coming = []  # (when, bytes), in order
 
     def comes(self, after_ms, data):
+        if not data:
+            return
         self._coming.append((self._ticks.now_ms + after_ms, bytes(data)))
         self._coming.sort(key=lambda entry: entry[0])
 
