@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ON_BOARDS = frozenset(
-    "array asyncio binascii collections errno gc hashlib io json machine math micropython os random re select struct sys"
-    " time uctypes vfs firmware".split()
+    "array asyncio binascii collections errno gc hashlib io json machine math micropython os random re select struct"
+    " sys time uctypes vfs firmware".split()
 )
 WHY_NOT = {
     "socket": "the unix port has it, a board on a Modbus line does not",
@@ -35,7 +35,7 @@ ABSENT_KEYWORDS = {"namedtuple": {"defaults"}, "dumps": {"sort_keys", "indent"},
 
 def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, what is wrong) of one parsed file."""
-    for node in ast.walk(tree):
+    for node in _on_the_board(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _imports(node)
         elif isinstance(node, ast.Attribute):
@@ -50,6 +50,15 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, "raise ... from drops the cause on the board with a warning"
 
 
+def _on_the_board(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk all that a board runs: not what stands under `except ImportError`, which is for the host."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        host_only = isinstance(child, ast.ExceptHandler) and getattr(child.type, "id", "") == "ImportError"
+        if not host_only:
+            yield from _on_the_board(child)
+
+
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
     names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     for name in names:
@@ -59,7 +68,8 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
 
 
 def _attribute(node: ast.Attribute) -> Iterator[tuple[int, str]]:
-    if node.attr in ABSENT_METHODS:
+    own = isinstance(node.value, ast.Name) and node.value.id == "self"
+    if node.attr in ABSENT_METHODS and not own:
         yield node.lineno, f".{node.attr} is not in MicroPython"
     if isinstance(node.value, ast.Name) and (node.value.id, node.attr) in ONLY_UNIX | ABSENT_ATTRIBUTES:
         yield node.lineno, f"{node.value.id}.{node.attr} is not on a board"

@@ -76,17 +76,26 @@ def run(
 def status(
     config: ConfigOption = Path("gateway.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts")] = False,
+    watch_s: Annotated[
+        float | None, typer.Option("--watch", help="Show it again every so many seconds until Ctrl-C.", min=0.2)
+    ] = None,
 ) -> None:
     """Show per station what is buffered, how old, how fast it comes and how many days are left.
 
     Works beside a running gateway and without one. Example: tram-gateway status --config gateway.toml --json
     """
     configuration, clock = _prepare(config)
-    found = _read(configuration, clock)
-    if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
-    else:
-        _show(found)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    while True:
+        found = _read(configuration, clock)
+        if as_json:
+            typer.echo(json.dumps(found, ensure_ascii=False))
+        else:
+            _show(found)
+        if watch_s is None or stop.wait(watch_s):
+            return
 
 
 def _prepare(config: Path) -> tuple[GatewayConfiguration, Clock]:

@@ -52,7 +52,7 @@ class Journal:
 
     def open(self):
         # Find everything again: the directory, the sizes, the last segment. Returns what was repaired, in words.
-        repaired = []
+        repaired: list[str] = []
         if not self._exists():
             self._os.mkdir(self._folder)
         self._segments = self._find_segments()

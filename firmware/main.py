@@ -76,7 +76,13 @@ def _open_line(port, log, name):
     wiring = {key: machine.Pin(pin) for key, pin in pins.items() if pin is not None}
     try:
         uart = machine.UART(
-            port.uart, baudrate=port.baud, bits=port.bits, parity=port.parity, stop=port.stop, rxbuf=512, **wiring
+            port.uart,
+            baudrate=port.baud,
+            bits=port.bits,
+            parity=port.parity,
+            stop=port.stop,
+            rxbuf=512,
+            **wiring,  # type: ignore[call-overload]
         )
         de = None if port.de is None else machine.Pin(port.de, machine.Pin.OUT, value=0)
     except (ValueError, OSError) as error:

@@ -147,6 +147,7 @@ port = {site.ports.link}
 user = "{GATEWAY}"
 password_file = "{password_file}"
 commit_timeout_s = {commit_timeout_s}
+retry_max_s = 2
 
 [[line]]
 name = "{UPLINK}"

@@ -24,8 +24,8 @@ from typing import Any
 import psutil
 import pytest
 import serial
-from mpremote.transport import TransportExecError  # type: ignore[import-untyped]
-from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
+from mpremote.transport import TransportExecError
+from mpremote.transport_serial import SerialTransport
 
 from simulators.board import BoardSettings, VirtualBoard, parse_size, parse_uarts
 from simulators.virtual_board.build import build
