@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,7 +166,11 @@ def _print_json(data: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Print our errors for people and leave with the exit code that scripts look at."""
+    """Print our errors for people and leave with the exit code that scripts look at.
+
+    SIGTERM counts as Ctrl-C meanwhile, so that a board we hold is started again before we go.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except StationConfigError as error:
@@ -176,6 +181,8 @@ def _explained() -> Iterator[None]:
             f"tram-station: {error.name} is missing; install the technician's tools: pip install 'tram[technician]'"
         )
         raise typer.Exit(2) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

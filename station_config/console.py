@@ -113,7 +113,9 @@ class Board:
         self.reset()
         self._await_prompt()
         self.enter_repl()
-        # A program that is not ours does not take the file away.
+        self._forget_maintenance()  # a program that is not ours does not take the file away
+
+    def _forget_maintenance(self) -> None:
         self.run(f"import os\ntry:\n os.remove({MAINTENANCE_FILE!r})\nexcept OSError:\n pass")
 
     @contextlib.contextmanager
@@ -122,13 +124,15 @@ class Board:
 
         After an error too: what was on the board before is started again, if the board still listens.
         """
-        self.enter_maintenance()
         try:
+            self.enter_maintenance()
             yield
         except BoardSilent:
             raise  # nobody there to be reset
         except BaseException:
             with contextlib.suppress(BoardError):
+                self.enter_repl()  # whatever ran was broken off in the middle
+                self._forget_maintenance()
                 self.reset()
             raise
         if restart:
