@@ -1,11 +1,12 @@
 # What time it is: unix seconds UTC once the clock is set, seconds since boot before.
 #
 # MicroPython counts from 1970 on some ports and from 2000 on others; only this file knows. A clock that shows a year
-# before 2010 has not been set. Seconds since boot come from the same counter, corrected by every step: both run at
-# one rate.
+# before 2024 at the start has not been set: dead clocks show 1970, 2000 or, on the RP2040, 2021. Seconds since boot come
+# from the same counter, corrected by every step: both run at one rate.
 from firmware.errors import ClockRefused
 
-EARLIEST = 1_262_304_000  # 2010-01-01: old enough to replay a measured series, never what a dead clock shows
+EARLIEST = 1_262_304_000  # 2010-01-01: what the gateway may set; old enough to replay a measured series
+_BELIEVED_FROM = 1_704_067_200  # 2024-01-01: what is believed of a clock that nobody has set since the start
 LATEST = 4_102_444_800  # 2100-01-01
 _FROM_1970_TO_2000 = 946_684_800
 _TOLERATED_STEP_S = 1
@@ -18,7 +19,7 @@ class Clock:
         self._rtc = rtc
         self._offset = _FROM_1970_TO_2000 if time.gmtime(0)[0] == 2000 else 0
         self._started = self._unix()
-        self.is_set = EARLIEST <= self._started < LATEST
+        self.is_set = _BELIEVED_FROM <= self._started < LATEST
         self.uncertainty_ms = 0
         self.steps = 0  # how often the clock has been moved: who plans ahead looks here
 

@@ -61,7 +61,7 @@ class Parts:
     async def _run_for(self, seconds):
         for _ in range(seconds):
             self.wall.seconds += 1
-            for _ in range(3):
+            for _ in range(6):
                 await self.station._sample_once()
                 await self.station._record_once()
 

@@ -1,0 +1,129 @@
+"""station.json is refused as a whole, with every fault named, or used as a whole."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware.configuration import DEFAULT, Field, parse, short_hash
+from firmware.errors import ConfigurationError
+from firmware.tests.station_parts import configuration_of, content
+from station_config.board import board_configuration, encode
+from station_config.network import load_network
+
+
+def faults(changed):
+    with pytest.raises(ConfigurationError) as refused:
+        configuration_of(changed)
+    return str(refused.value)
+
+
+def changed_field(**changes):
+    probe, wind = content()["sensors"]
+    probe["reads"][0]["fields"][0] |= changes
+    return content(sensors=[probe, wind])
+
+
+def test_a_good_file_becomes_a_configuration():
+    configuration = configuration_of(content())
+    field = configuration.sensors[0].reads[0].fields[1]
+    assert (configuration.station, configuration.address, len(configuration.sensors)) == ("vam-kenh", 11, 2)
+    assert field == Field(34, 4, "f32", "DCBA", 1.0, 0.0, 3, "mean", None, ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (content(version=2), "station.version"),
+        (content(address=0), "station.address"),
+        (content(address=True), "station.address"),
+        (content(station="Vàm Kênh"), "station.station"),
+        (content(record_s=65), "multiple of sample_s"),
+        (content(sensors=None), "sensors"),
+        (content(colour="blue"), "station.colour: is not known"),
+        (content(bus=None), "bus"),
+        (content(bus=dict(content()["bus"], parity="N")), "bus.parity"),
+        (content(sensors=[content()["sensors"][0]] * 2), "same number"),
+        (changed_field(at=7), "sensors[0].reads[0].fields[0].at"),
+        (changed_field(type="f64"), "fields[0].type"),
+        (changed_field(order="AB"), "fields[0].order"),
+        (changed_field(scale="1"), "fields[0].scale"),
+        (changed_field(parameter=128), "fields[0].parameter"),
+        (changed_field(parameter=34), "two fields have the same parameter"),
+        (changed_field(statistic="direction"), "speed"),
+        (changed_field(statistic="direction", speed=99), "no field has the speed's parameter 99"),
+        (changed_field(invalid=[1.5]), "fields[0].invalid"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(changed, named):
+    assert named in faults(changed)
+
+
+def test_all_faults_are_named_at_once():
+    text = faults(content(address=300, sample_s=0, station=""))
+    assert all(name in text for name in ("station.address", "station.sample_s", "station.station"))
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"3", b'"x"'])
+def test_what_is_no_table_is_refused(raw):
+    with pytest.raises(ConfigurationError):
+        parse(raw)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=4)))
+def test_any_value_in_any_place_is_refused_or_used(value):
+    for key in content():
+        try:
+            configuration_of(content(**{key: value}))
+        except ConfigurationError:
+            continue
+
+
+def test_the_hash_is_that_of_the_bytes_and_fits_a_record():
+    raw = json.dumps(content()).encode()
+    assert parse(raw).hash == short_hash(raw) <= 0x7FFFFFFF
+
+
+def test_the_default_answers_at_247_without_sensors():
+    assert (DEFAULT.address, DEFAULT.sensors) == (247, ())
+
+
+def test_what_station_config_writes_is_accepted(tmp_path):
+    network = tmp_path / "network.toml"
+    network.write_text(NETWORK)
+    raw = encode(board_configuration(load_network(network), "hoa-binh"))
+    assert [sensor.number for sensor in parse(raw).sensors] == [1, 2, 3]
+
+
+NETWORK = """\
+name = "Thử"
+timezone = "Asia/Ho_Chi_Minh"
+[[gateways]]
+id = "gw-1"
+[[stations]]
+id = "hoa-binh"
+name_vi = "Hòa Bình"
+name_en = "Hoa Binh"
+latitude = 10.29
+longitude = 106.59
+river = "Cửa Tiểu"
+river_km = 20.0
+gateway = "gw-1"
+address = 12
+sample_interval_s = 10
+record_interval_s = 60
+[[stations.sensors]]
+number = 1
+instrument = "yosemitech-y520"
+address = 1
+[[stations.sensors]]
+number = 2
+instrument = "keller-acculevel"
+address = 2
+elevation_m = -3.0
+[[stations.sensors]]
+number = 3
+instrument = "ecowitt-wn90lp"
+address = 144
+"""

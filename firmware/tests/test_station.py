@@ -1,0 +1,239 @@
+"""A station from samples to records, by scenarios of the field."""
+
+import struct
+
+import pytest
+
+from firmware import rtu
+from firmware.errors import ClockRefused, JournalError
+from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, MISSING, SIZE, decode
+from firmware.tests.station_parts import Parts, configuration_of, content
+
+NOW = 1_780_000_000 - 1_780_000_000 % 60
+
+
+class Instruments:
+    """The probe at 1 and the wind sensor at 144; faults are attributes."""
+
+    def __init__(self):
+        self.conductivity = 27.075
+        self.status = 0
+        self.wind = (50, 90)  # 5.0 m/s from 90 degrees
+        self.silent = set()
+        self.asked = []
+
+    def answer(self, question):
+        self.asked.append(question)
+        address = question[0]
+        if address in self.silent:
+            return []
+        if question[1] == 16:
+            return [(5, rtu.seal(question[:6]))]
+        if address == 1:
+            data = struct.pack("<ffBB", 28.5, self.conductivity, self.status, 0)
+        else:
+            data = struct.pack(">HH", *self.wind)
+        return [(5, rtu.seal(bytes([address, 3, len(data)]) + data))]
+
+
+@pytest.fixture
+def instruments():
+    return Instruments()
+
+
+def station_of(instruments, seconds=NOW, **changes):
+    return Parts(configuration_of(content(**changes)), instruments.answer, seconds=seconds)
+
+
+def records(parts):
+    raw = parts.journal.read(0, 10_000)
+    return [decode(raw, at) for at in range(0, len(raw), SIZE)]
+
+
+def of(parts, parameter):
+    return [(record.time, record.count, record.flag) for record in records(parts) if record.parameter == parameter]
+
+
+def test_every_interval_ends_in_one_record_per_field(instruments):
+    parts = station_of(instruments)
+    parts.run_for(180)
+    assert [(r.time - NOW, r.sensor, r.parameter) for r in records(parts)] == [
+        (end, sensor, parameter) for end in (60, 120, 180) for sensor, parameter in ((1, 32), (1, 34), (3, 67), (3, 68))
+    ]
+
+
+def test_values_are_counts_of_the_parameters_decimals(instruments):
+    parts = station_of(instruments)
+    parts.run_for(60)
+    assert [(r.parameter, r.count, r.flag) for r in records(parts)] == [
+        (32, 2850, 2),
+        (34, 27075, 2),
+        (67, 500, 2),
+        (68, 900, 2),
+    ]
+
+
+def test_a_silent_instrument_writes_that_it_has_no_value(instruments):
+    instruments.silent.add(1)
+    parts = station_of(instruments)
+    parts.run_for(60)
+    assert [(r.parameter, r.count, r.flag) for r in records(parts)][:2] == [(32, MISSING, 9), (34, MISSING, 9)]
+
+
+def test_a_silent_instrument_does_not_take_the_others_samples(instruments):
+    instruments.silent.add(1)
+    parts = station_of(instruments)
+    parts.run_for(600)
+    assert [flag for _, _, flag in of(parts, 67)] == [2] * 10
+
+
+def test_a_silent_instrument_is_asked_less_and_less_often(instruments):
+    instruments.silent.add(1)
+    parts = station_of(instruments)
+    parts.run_for(1200)
+    assert sum(1 for question in instruments.asked if question[0] == 1) < 30
+
+
+def test_an_instrument_that_comes_back_is_read_again_within_two_minutes(instruments):
+    instruments.silent.add(1)
+    parts = station_of(instruments)
+    parts.run_for(600)
+    instruments.silent.clear()
+    parts.run_for(180)
+    assert of(parts, 34)[-1][2] == 2
+
+
+def test_what_the_instrument_calls_a_fault_is_flagged_and_kept(instruments):
+    instruments.status = 0xFF
+    parts = station_of(instruments)
+    parts.run_for(60)
+    assert of(parts, 34) == [(NOW + 60, 27075, 4)]
+
+
+def test_one_good_sample_makes_a_good_interval(instruments):
+    instruments.status = 0xFF
+    parts = station_of(instruments)
+    parts.run_for(30)
+    instruments.status, instruments.conductivity = 0, 30.0
+    parts.run_for(30)
+    assert of(parts, 34) == [(NOW + 60, 30000, 2)]
+
+
+def test_an_invalid_code_is_no_value(instruments):
+    instruments.wind = (65535, 90)
+    parts = station_of(instruments)
+    parts.run_for(60)
+    assert [flag for parameter in (67, 68) for _, _, flag in of(parts, parameter)] == [9, 9]
+
+
+def test_not_a_number_is_no_value(instruments):
+    instruments.conductivity = float("nan")
+    parts = station_of(instruments)
+    parts.run_for(60)
+    assert of(parts, 34) == [(NOW + 60, MISSING, 9)]
+
+
+def test_an_instrument_that_warms_up_is_not_believed_before(instruments):
+    probe, wind = content()["sensors"]
+    parts = station_of(instruments, seconds=0, sensors=[dict(probe, warmup_ms=70_000), wind])
+    parts.run_for(240)
+    assert [flag for _, _, flag in of(parts, 34)] == [9, 2, 2, 2]
+
+
+def test_a_start_command_goes_out_once_before_the_first_question(instruments):
+    probe, wind = content()["sensors"]
+    start = {"fc": 16, "register": 0x1C00, "count": 0}
+    parts = station_of(instruments, seconds=0, sensors=[dict(probe, start=start), wind])
+    parts.run_for(120)
+    to_probe = [question for question in instruments.asked if question[0] == 1]
+    assert to_probe[0] == bytes.fromhex("01101c0000000000")[:7] + bytes.fromhex("d892")
+    assert all(question[1] == 3 for question in to_probe[1:])
+
+
+def test_a_late_loop_still_ends_every_interval(instruments):
+    parts = station_of(instruments)
+    parts.run_for(60)
+    parts.wall.seconds += 239
+    parts.run_for(1)
+    assert [(time - NOW, flag) for time, _, flag in of(parts, 34)] == [(60, 2), (120, 2), (180, 9), (240, 9), (300, 9)]
+
+
+def test_before_the_clock_is_set_records_carry_seconds_since_boot(instruments):
+    parts = station_of(instruments, seconds=0)
+    parts.run_for(120)
+    assert [time for time, _, _ in of(parts, 34)] == [60, 120]
+
+
+def test_setting_the_clock_for_the_first_time_tells_how_to_restamp(instruments):
+    parts = station_of(instruments, seconds=0)
+    parts.run_for(90)
+    parts.station.set_clock(NOW, 0, 20)
+    parts.run_for(60)
+    assert [(time, count) for time, count, _ in of(parts, EVENT_CLOCK_SET)] == [(NOW, NOW - 90)]
+    assert [time for time, _, _ in of(parts, 34)] == [60, NOW + 60]
+
+
+@pytest.mark.parametrize(
+    ("at", "step", "ends"),
+    [
+        (90, +5, [60, 120]),
+        (118, +5, [60, 120, 180]),
+        (122, -5, [60, 120, 180]),
+        (90, +3600, [60, 3720]),
+        (150, -3600, [60, 120, -3420]),
+    ],
+    ids=["forward inside", "forward over an end", "back over an end", "an hour forward", "an hour back"],
+)
+def test_a_clock_step_doubles_no_time_without_need(instruments, at, step, ends):
+    parts = station_of(instruments)
+    parts.run_for(at)
+    parts.station.set_clock(parts.clock.now() + step, 0, 20)
+    parts.run_for(75)
+    assert [time - NOW for time, _, _ in of(parts, 34)][: len(ends)] == ends
+
+
+@pytest.mark.parametrize("impossible", [0, 1_262_303_999, 4_102_444_800, 0xFFFFFFFF])
+def test_a_time_that_cannot_be_is_refused_and_leaves_no_event(instruments, impossible):
+    parts = station_of(instruments)
+    with pytest.raises(ClockRefused):
+        parts.station.set_clock(impossible, 0, 20)
+    assert (parts.clock.now(), records(parts)) == (NOW, [])
+
+
+def test_a_clock_event_that_cannot_be_stored_leaves_the_clock_as_it_was(instruments):
+    parts = station_of(instruments)
+    parts.flash.full = True
+    with pytest.raises(JournalError):
+        parts.station.set_clock(NOW + 500, 0, 20)
+    assert parts.clock.now() == NOW
+
+
+def test_a_start_is_an_event_and_a_new_configuration_another(instruments):
+    parts = station_of(instruments)
+    parts.station.note_start(1)
+    again = Parts(parts.station.configuration, instruments.answer, flash=parts.flash, seconds=NOW)
+    again.station.note_start(3)
+    hash_ = parts.station.configuration.hash
+    assert [(r.parameter, r.count) for r in records(again)] == [
+        (EVENT_BOOT, 1),
+        (EVENT_CONFIGURATION, hash_),
+        (EVENT_BOOT, 2),
+    ]
+
+
+def test_health_is_written_every_so_many_intervals(instruments):
+    parts = station_of(instruments, health_every=2)
+    parts.run_for(240)
+    assert [(r.time - NOW, r.parameter) for r in records(parts) if r.sensor == 0] == [
+        (end, parameter) for end in (120, 240) for parameter in (18, 19, 20, 21)
+    ]
+
+
+def test_records_wait_while_the_flash_takes_none(instruments):
+    parts = station_of(instruments)
+    parts.flash.full = True
+    with pytest.raises(JournalError):
+        parts.run_for(60)
+    parts.flash.full = False
+    parts.run_for(60)
+    assert [time - NOW for time, _, _ in of(parts, 34)] == [60, 120]
