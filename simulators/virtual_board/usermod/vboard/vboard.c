@@ -231,9 +231,9 @@ static char *put_number(char *to, int64_t number) {
 static void reset(const char *cause, bool raw) {
     struct itimerval never = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &never, NULL);
-    sigset_t none;
     booted = false;
-    __wrap_mp_hal_set_interrupt_char(3);  // a Ctrl-C from now on must not end the process
+    __wrap_mp_hal_set_interrupt_char(3);  // a Ctrl-C that comes before the new image listens must not be deadly
+    sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     rtc_ns();
@@ -257,7 +257,6 @@ static void reset(const char *cause, bool raw) {
         put_number(put(of_cut, "VB_CUT="), flash_countdown);
         envp[k++] = of_cut;
     }
-    signal(SIGINT, SIG_IGN);  // a Ctrl-C that comes before the new image listens is lost, as on a board, not deadly
     execve("/proc/self/exe", argv, envp);
     _exit(99);
 }
