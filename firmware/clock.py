@@ -1,8 +1,8 @@
 # What time it is: unix seconds UTC once the clock is set, seconds since boot before.
 #
 # MicroPython counts from 1970 on some ports and from 2000 on others; only this file knows. A clock that shows a year
-# before 2024 at the start has not been set: dead clocks show 1970, 2000 or, on the RP2040, 2021. Seconds since boot come
-# from the same counter, corrected by every step: both run at one rate.
+# before 2024 at the start has not been set: dead clocks show 1970, 2000 or, on the RP2040, 2021. Seconds since boot
+# come from the same counter, corrected by every step: both run at one rate.
 from firmware.errors import ClockRefused
 
 EARLIEST = 1_262_304_000  # 2010-01-01: what the gateway may set; old enough to replay a measured series
