@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from firmware.record import Record
+from simulators import control
 from simulators import site as sites
 from simulators.broker import BrokerSetup, set_up_broker
 from simulators.lines import Lines
@@ -239,6 +240,21 @@ class Bench:
         answer = self._http.get(f"http://127.0.0.1:{self.site.ports.phone}/inbox")
         messages: list[dict[str, Any]] = answer.json()["messages"]
         return messages
+
+    def gateway_status(self) -> dict[str, Any]:
+        """Return what `tram-gateway status` says, which works while the gateway is out too."""
+        argv = [command("tram-gateway"), "status", "--config", str(self.site.gateway_file), "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=self.environment(), check=False)
+        if done.returncode != 0:
+            raise BenchError(f"tram-gateway status failed: {done.stderr[-400:]}")
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def truth(self, station: str, time: float) -> dict[str, float | None]:
+        """Return the water as it was at a moment of bench time, before any instrument."""
+        answer = control.ask(self.site.socket("world"), {"truth": {"station": station, "time": time}})
+        water: dict[str, float | None] = answer["water"]
+        return water
 
     def _cloud_answers(self) -> bool:
         try:

@@ -19,6 +19,7 @@ from firmware.record import SIZE, Record, decode, split_batch
 from simulators.plan import Plan
 
 Journal = dict[int, Record]
+RECORD_FIELDS = ("seq", "time", "count", "sensor", "parameter", "flag")
 Floats = NDArray[np.float64]
 SECONDS_TO_CLEAR_ROW_EDGE = 60
 # The files round conductivity to 0.005 mS/cm, temperature to 0.05 °C and salinity to 0.05: 0.06 together, to 2 places.
@@ -86,7 +87,7 @@ def compare(made: Mapping[tuple[str, int], Journal], stored: Mapping[str, Iterab
         for row in rows:
             identity = (station, int(row["journal"]), int(row["seq"]))
             times_stored[identity] += 1
-            content[identity] = Record(*(row[name] for name in Record._fields))
+            content[identity] = Record(*(row[name] for name in RECORD_FIELDS))
     wanted = {(s, j, seq): record for (s, j), journal in made.items() for seq, record in journal.items()}
     lost = sorted(identity for identity in wanted if identity not in times_stored)
     return Counts(

@@ -1,0 +1,98 @@
+"""The first scenarios: a reading reaches the phone, and four ways in which it might not have.
+
+The order is that of an evening: salt rises while boards, buses, links and brokers fail.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, MISSING, NO_VALUE, NOT_EVALUATED
+from hil_tests.scene import Scene, nothing_lost
+
+CONDUCTIVITY_25 = 34
+KILLS = 6
+
+
+def test_the_first_records_say_boot_and_clock(scene: Scene) -> None:
+    scene.wait_for_more(30)
+    events = [record for record in scene.records() if record.parameter in (EVENT_BOOT, EVENT_CLOCK_SET)]
+    assert events[0].parameter == EVENT_BOOT
+    assert EVENT_CLOCK_SET in {record.parameter for record in events}
+
+
+def test_values_are_what_the_probe_gave(scene: Scene) -> None:
+    scene.wait_for_more(30)
+    path = f"/api/v1/stations/{scene.station}/series/salinity"
+    series = scene.bench.api(path, **{"from": int(scene.bench.options.plan.start_s) - 3600, "limit": 1000})
+    time, value = next((t, v) for t, v in zip(reversed(series["times"]), reversed(series["values"]), strict=True) if v)
+    assert value == pytest.approx(scene.bench.truth(scene.station, time - 30)["salinity"], rel=0.02, abs=0.01)
+
+
+def test_a_silent_bus_is_recorded_as_missing_and_the_station_goes_on(scene: Scene) -> None:
+    scene.wait_for_more(15)
+    before = scene.ledger()["ranges"][-1][1]
+    scene.bench.silence_bus(scene.station, True)
+    scene.wait_until(lambda: _missing_after(scene, before) >= 3, "three minutes of missing conductivity")
+    scene.bench.silence_bus(scene.station, False)
+    silent_until = scene.ledger()["ranges"][-1][1]
+    scene.wait_until(lambda: _present_after(scene, silent_until) >= 2, "conductivity to come back")
+    assert nothing_lost(scene.account())
+
+
+def test_a_broker_that_dies_with_all_it_knew_costs_nothing(scene: Scene) -> None:
+    scene.wait_for_more(15)
+    scene.bench.pull("broker")
+    scene.wait_until(lambda: buffered(scene) >= 30, "records to wait at the gateway")
+    scene.bench.put_back("broker")
+    scene.wait_until(lambda: buffered(scene) < 15, "the outbox to empty")
+    assert nothing_lost(scene.account())
+
+
+def test_a_board_killed_at_any_moment_loses_no_record(scene: Scene) -> None:
+    chance = random.Random(7)
+    for _ in range(KILLS):
+        scene.wait_for_more(chance.randrange(1, 25))
+        scene.bench.pull(scene.board)
+        scene.bench.put_back(scene.board)
+    scene.wait_for_more(15)
+    boots = [record.count for record in scene.records() if record.parameter == EVENT_BOOT]
+    assert nothing_lost(scene.account())
+    assert boots == sorted(set(boots)), "every boot has its own number"
+
+
+def test_a_gateway_killed_at_any_moment_loses_no_record(scene: Scene) -> None:
+    chance = random.Random(8)
+    for _ in range(3):
+        scene.wait_for_more(chance.randrange(1, 25))
+        scene.bench.pull("gateway")
+        scene.bench.put_back("gateway")
+    scene.wait_for_more(15)
+    assert nothing_lost(scene.account())
+
+
+def test_the_farmer_is_told_once_when_salt_comes_and_once_when_it_goes(scene: Scene) -> None:
+    plan, clock = scene.bench.options.plan, scene.bench.clock
+    left_s = max(0.0, plan.clearing_s + plan.dwell_s - clock.now()) / clock.rate
+    scene.wait_until(lambda: len(scene.bench.inbox()) >= 2, "the warning and the all-clear", left_s + 40)
+    texts = [message["text"] for message in scene.bench.inbox()]
+    assert [text for text in texts if "vuot nguong" in text or "toi nguong" in text] == texts[:1]
+    assert [text for text in texts if "duoi" in text] == texts[1:]
+    assert all(text.isascii() and len(text) <= 160 for text in texts)
+
+
+def buffered(scene: Scene) -> int:
+    """Return how many records wait in the gateway's outbox."""
+    return int(scene.bench.gateway_status()["stations"][scene.station]["buffered"])
+
+
+def _missing_after(scene: Scene, seq: int) -> int:
+    later = [r for r in scene.records() if r.seq > seq and r.parameter == CONDUCTIVITY_25]
+    return sum(record.flag == NO_VALUE and record.count == MISSING for record in later)
+
+
+def _present_after(scene: Scene, seq: int) -> int:
+    later = [r for r in scene.records() if r.seq > seq and r.parameter == CONDUCTIVITY_25]
+    return sum(record.flag == NOT_EVALUATED for record in later)
