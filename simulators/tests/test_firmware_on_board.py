@@ -68,7 +68,7 @@ class Gateway:
         assert self._client.connect()
 
     def close(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def registers(self, first: int, count: int) -> list[int]:
         answer = self._client.read_input_registers(first, count=count, device_id=self._address)
