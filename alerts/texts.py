@@ -130,11 +130,19 @@ class Wording:
             "crop": _shorten(crop, length),
             "quantity": quantity.name[language],
             "unit": _UNIT_SIGNS.get(quantity.unit or "", quantity.unit or ""),
-            # as fine as the level, so that 0.27 over 0.25 does not read "0.3"
-            "value": number(event.value, language, 2 if len(level.replace(",", ".").partition(".")[2]) > 1 else 1),
+            "value": number(event.value, language, decimals_beside(event.value, event.level)),
             "level": level,
             "time": local_time(event.time, self.timezone, language),
         }
+
+
+def decimals_beside(value: float, level: float) -> int:
+    """Return how many decimals a value needs beside its level: as fine as the level, so that 0.27 over 0.25 does not
+    read 0.3, and fine enough to tell the two apart, so that 0.38 under 0.4 does not read 0.4.
+    """
+    coarsest = 1 if round(level, 1) == round(level, 2) else 2
+    apart = (places for places in (1, 2, 3) if places >= coarsest and round(value, places) != round(level, places))
+    return next(apart, coarsest)
 
 
 def number(value: float, language: str, decimals: int) -> str:

@@ -19,6 +19,7 @@ from alerts.texts import (
     Quantity,
     Template,
     Wording,
+    decimals_beside,
     number,
     septets,
     to_gsm7,
@@ -191,3 +192,17 @@ def test_every_sms_fits_and_is_gsm7(station: str, crop: str, value: float, langu
 
     assert septets(text) <= SMS_SEPTETS
     assert to_gsm7(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "decimals"),
+    [
+        (4.2, 4.0, 1),
+        (0.27, 0.25, 2),  # as fine as the level
+        (0.38, 0.4, 2),  # 0.4 beside 0.4 would say nothing
+        (0.398, 0.4, 3),
+        (4.0, 4.0, 1),  # equal is equal
+    ],
+)
+def test_a_value_beside_its_level_can_be_told_from_it(value: float, level: float, decimals: int) -> None:
+    assert decimals_beside(value, level) == decimals
