@@ -96,8 +96,7 @@ class Client:
 
     async def _await_answer(self, request, asked_ms, timeout_ms):
         # The time an answer takes on the wire comes on top of the instrument's own timeout.
-        size = 2 * (request[4] << 8 | request[5]) if request[1] in (3, 4, 23) else 8
-        timeout_ms += self._line.duration_ms(min(size, rtu.MAX_FRAME))
+        timeout_ms += self._line.duration_ms(rtu.longest_answer(request))
         while True:
             left_ms = timeout_ms - self._since(asked_ms)
             if left_ms <= 0 or not await self._receive(left_ms):

@@ -37,16 +37,20 @@ class Clock:
         # Raises ClockRefused for times that cannot be.
         if not EARLIEST <= unix_s < LATEST:
             raise ClockRefused("unix time %d is before 2010 or after 2099" % unix_s)
+        self._calendar(unix_s)
         step_s = unix_s - self.now()
         if self.is_set and abs(step_s) <= _TOLERATED_STEP_S:
             return None
         return step_s
 
-    def set(self, unix_s, milliseconds, uncertainty_ms):
+    def _calendar(self, unix_s):
         try:
-            year, month, day, hour, minute, second, weekday = self._time.gmtime(unix_s - self._offset)[:7]
+            return self._time.gmtime(unix_s - self._offset)
         except OverflowError:
             raise ClockRefused("unix time %d is beyond this port's calendar" % unix_s)
+
+    def set(self, unix_s, milliseconds, uncertainty_ms):
+        year, month, day, hour, minute, second, weekday = self._calendar(unix_s)[:7]
         before = self._unix()
         self._rtc.datetime((year, month, day, weekday, hour, minute, second, milliseconds * 1000))
         self._started += self._unix() - before

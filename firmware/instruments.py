@@ -20,7 +20,7 @@ _PLACES = {
 }
 
 _SILENT_AFTER = 3  # samples without an answer in a row: asked less often, and started anew when it is back
-_LONGEST_PAUSE = 8  # samples
+_PAUSES = (1, 2, 4, 8)  # samples it is left alone after each further silence
 
 
 def raw_bytes(data, at, order):
@@ -121,9 +121,9 @@ class Instrument:
         return values
 
     def _note_silence(self):
-        self._silent += 1
+        self._silent = min(self._silent + 1, _SILENT_AFTER + len(_PAUSES) - 1)
         if self._silent >= _SILENT_AFTER:
-            self._pause = min(_LONGEST_PAUSE, 1 << (self._silent - _SILENT_AFTER))
+            self._pause = _PAUSES[self._silent - _SILENT_AFTER]
             self._started = self._sensor.start is None
             self._warm_since_s = self._clock.uptime_s()  # whoever brings it back may have brought another
 

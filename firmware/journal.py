@@ -281,10 +281,14 @@ class Journal:
         return through, unsent
 
     def _intend_removal(self, through, unsent, seq):
-        self._removing_through = through
-        self._declare = unsent
-        self._declare_seq = seq
-        self._save_state()
+        # An intention that is not on flash is none: acted upon, it would be declared again after a power cut.
+        before = self._removing_through, self._declare, self._declare_seq
+        self._removing_through, self._declare, self._declare_seq = through, unsent, seq
+        try:
+            self._save_state()
+        except OSError:
+            self._removing_through, self._declare, self._declare_seq = before
+            raise
 
     def _finish_removal(self, time=None):
         # The declaring record needs a time, so at the start it waits for the first append.

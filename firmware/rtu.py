@@ -129,6 +129,13 @@ def answer_length(request, data, start, end):
     return 5 + size if data[start + 2] in (size, 0) else NOT_A_FRAME
 
 
+def longest_answer(request):
+    # How many bytes the answer to `request` can have.
+    if request[1] in (READ_HOLDING, READ_INPUT, READ_WRITE):
+        return min(5 + 2 * (request[4] << 8 | request[5]), MAX_FRAME)
+    return MAX_FRAME if request[1] == IDENTIFY else 8
+
+
 def _confirmation_length(request, data, start, held):
     # A write is confirmed by repeating its register and value (or number of registers).
     for i in range(2, min(6, held)):

@@ -205,6 +205,22 @@ def test_a_full_flash_is_an_error_that_stores_nothing_and_the_same_records_can_c
     assert seqs(journal) == list(range(1, 9))
 
 
+def test_a_removal_that_could_not_be_noted_is_not_begun(flash):
+    journal = reopen(flash)
+    journal.append(entries(5 * SEGMENT))
+    flash.full = True
+    with pytest.raises(JournalError):
+        journal.append(entries(SEGMENT))
+    flash.full = False
+    flash.cut_at = flash.operations + 8  # wherever that is: the declaration stands on flash at most once
+    with pytest.raises(PowerCut):
+        journal.append(entries(SEGMENT))
+    journal = reopen(flash)
+    journal.append(entries(1))
+    declared = [record.count for record in everything(journal) if record.parameter == EVENT_OVERWRITTEN]
+    assert sum(declared) == journal.first_seq - 1
+
+
 def test_boots_are_counted_and_a_changed_configuration_is_told_once(flash):
     told = [reopen(flash).start_boot(hash_) for hash_ in (7, 7, 8)]
     assert told == [(1, True), (2, False), (3, True)]

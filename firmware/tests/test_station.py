@@ -94,6 +94,16 @@ def test_a_silent_instrument_is_asked_less_and_less_often(instruments):
     assert sum(1 for question in instruments.asked if question[0] == 1) < 30
 
 
+def test_an_instrument_that_is_silent_for_a_month_costs_no_more_than_one_that_is_silent_for_an_hour(instruments):
+    instruments.silent.add(1)
+    parts = station_of(instruments, sample_s=60)
+    parts.run_for(60 * 60)
+    instrument = parts.instruments[0]
+    for _ in range(5000):
+        instrument._note_silence()
+    assert (instrument._pause, instrument._silent) == (8, 6)
+
+
 def test_an_instrument_that_comes_back_is_read_again_within_two_minutes(instruments):
     instruments.silent.add(1)
     parts = station_of(instruments)
