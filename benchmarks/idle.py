@@ -55,12 +55,13 @@ def measure(options: BenchOptions, seconds: float) -> None:
         watched = processes(bench)
         before = {name: cpu_s(process) for name, process in watched.items()}
         threading.Event().wait(seconds)
-        print(f"{'':18}{'CPU % of a core':>16}{'memory MiB (PSS)':>18}")
+        print(f"{'':18}{'CPU % of a core':>16}{'resident MiB':>14}{'its share (PSS) MiB':>21}")
         total = 0.0
         for name, process in sorted(watched.items(), key=lambda item: (item[0] not in PRODUCT, item[0])):
             percent = 100 * (cpu_s(process) - before[name]) / seconds
             total += percent if name in PRODUCT else 0.0
-            print(f"{name:18}{percent:16.2f}{process.memory_full_info().pss / MIB:18.1f}")
+            memory = process.memory_full_info()
+            print(f"{name:18}{percent:16.2f}{memory.rss / MIB:14.1f}{memory.pss / MIB:21.1f}")
         print(f"board + gateway + cloud: {total:.2f} % of one core over {seconds:g} s")
 
 
