@@ -63,7 +63,7 @@ class PanelState:
         gateway = self._watch.stations()
         stations = [_station(s.id, gateway.get(s.id, {}), self._ledger) for s in bench.site.stations]
         sums = {
-            key: sum(int(s[key]) for s in stations) for key in ("made", "buffered", "stored", "missing", "duplicates")
+            key: sum(int(s[key]) for s in stations) for key in ("made", "buffered", "stored", "missing", "conflicts", "duplicates")
         }
         return {
             "now": int(bench.clock.now()),
