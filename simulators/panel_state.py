@@ -62,9 +62,8 @@ class PanelState:
         self._ledger = _or(lambda: bench.api("/api/v1/ledger"), self._ledger)
         gateway = self._watch.stations()
         stations = [_station(s.id, gateway.get(s.id, {}), self._ledger) for s in bench.site.stations]
-        sums = {
-            key: sum(int(s[key]) for s in stations) for key in ("made", "buffered", "stored", "missing", "conflicts", "duplicates")
-        }
+        counted = ("made", "buffered", "stored", "missing", "conflicts")
+        sums = {key: sum(int(station[key]) for station in stations) for key in counted}
         return {
             "now": int(bench.clock.now()),
             "rate": bench.clock.rate,
