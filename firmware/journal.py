@@ -335,13 +335,16 @@ class Journal:
         if self.stored_through - self._state_stored >= self._segment_records:
             self._save_state()
 
-    def start_boot(self, configuration_hash):
-        # Count this start and keep the configuration's hash. Returns (boot number, whether the configuration changed).
-        changed = configuration_hash != self.configuration_hash
+    def count_boot(self):
+        # Returns this start's number.
         self.boots += 1
+        self._save_state()
+        return self.boots
+
+    def keep_configuration(self, configuration_hash):
+        # Remember that the event of this configuration is stored.
         self.configuration_hash = configuration_hash
         self._save_state()
-        return self.boots, changed
 
     # Files
 

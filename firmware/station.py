@@ -83,11 +83,13 @@ class Station:
 
     def note_start(self, reset_cause):
         self.reset_cause = reset_cause
-        boots, changed = self.journal.start_boot(self.configuration.hash)
-        events = [self._event(EVENT_BOOT, boots)]
+        events = [self._event(EVENT_BOOT, self.journal.count_boot())]
+        changed = self.configuration.hash != self.journal.configuration_hash
         if changed:
             events.append(self._event(EVENT_CONFIGURATION, self.configuration.hash))
         self._store(events)
+        if changed:
+            self.journal.keep_configuration(self.configuration.hash)
 
     def _event(self, parameter, count, time=None):
         now = self.clock.now() if time is None else time

@@ -1,5 +1,6 @@
 """A station from samples to records, by scenarios of the field."""
 
+import asyncio
 import struct
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from firmware import rtu
 from firmware.errors import ClockRefused, JournalError
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, MISSING, SIZE, decode
+from firmware.tests.flash import PowerCut
 from firmware.tests.station_parts import Parts, configuration_of, content
 
 NOW = 1_780_000_000 - 1_780_000_000 % 60
@@ -229,6 +231,58 @@ def test_a_start_is_an_event_and_a_new_configuration_another(instruments):
         (EVENT_CONFIGURATION, hash_),
         (EVENT_BOOT, 2),
     ]
+
+
+def test_a_configuration_whose_event_was_lost_to_a_power_cut_is_told_at_the_next_start(instruments):
+    parts = station_of(instruments)
+    parts.flash.power_on()
+    parts.flash.cut_at = 4  # the boot is counted, the events are not stored
+    with pytest.raises(PowerCut):
+        parts.station.note_start(1)
+    parts.flash.power_on()
+    again = Parts(parts.station.configuration, instruments.answer, flash=parts.flash, seconds=NOW)
+    again.station.note_start(1)
+    assert [(r.parameter, r.count) for r in records(again)][:1] == [(EVENT_BOOT, 2)]
+    assert of(again, EVENT_CONFIGURATION) == [(NOW, parts.station.configuration.hash, 2)]
+
+
+class Enough(BaseException):
+    """Ends a station that would run for ever."""
+
+
+class FaultyUplink:
+    def __init__(self):
+        self.calls = 0
+
+    async def serve_once(self):
+        self.calls += 1
+        if self.calls == 1:
+            raise ValueError("a fault nobody thought of")
+        raise Enough
+
+
+class Watchdog:
+    fed = 0
+
+    def feed(self):
+        self.fed += 1
+
+
+def test_a_fault_in_a_loop_is_logged_and_the_loop_goes_on(instruments):
+    parts, uplink, watchdog = station_of(instruments), FaultyUplink(), Watchdog()
+    with pytest.raises(Enough):
+        asyncio.run(parts.station.run(uplink, watchdog))
+    assert uplink.calls == 2
+    assert "uplink: ValueError: a fault nobody thought of" in parts.shown[0]
+    assert watchdog.fed > 0
+
+
+@pytest.mark.parametrize(("silent_ms", "healthy"), [(119_000, True), (121_000, False)])
+def test_the_watchdog_is_not_fed_when_a_loop_hangs(instruments, silent_ms, healthy):
+    parts = station_of(instruments)
+    parts.run_for(1)
+    parts.ticks.now_ms = parts.station._came_round_ms["sample"] + silent_ms
+    assert parts.station._is_healthy() is healthy
 
 
 def test_health_is_written_every_so_many_intervals(instruments):
