@@ -2,12 +2,16 @@
 #
 #   StationError
 #     ConfigurationError   the file is refused; the station runs on its defaults
-#     JournalError         nothing was stored; the same records may be tried again
+#     JournalError         not all records were stored; the rest may be tried again
 #     ClockRefused         the given time cannot be right; keep the old one
+#     CommandRefused       what the gateway asked for was not done; the code tells it why (registers.RESULTS)
+#       ImageRefused         a firmware image that is not one of ours, or not for this board
 #     BusError             no usable answer from an instrument
 #       NoAnswer             nothing came in time: ask again later
 #       BadAnswer            bytes came, none of them a good frame: ask again
 #       Refused              the instrument said no (Modbus exception): asking again does not help
+
+BAD_IMAGE = 14  # as in registers.RESULTS
 
 
 class StationError(Exception):
@@ -19,11 +23,25 @@ class ConfigurationError(StationError):
 
 
 class JournalError(StationError):
-    pass
+    # stored: how many of the records given were stored before it happened
+    def __init__(self, text, stored=0):
+        super().__init__(text)
+        self.stored = stored
 
 
 class ClockRefused(StationError):
     pass
+
+
+class CommandRefused(StationError):
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+class ImageRefused(CommandRefused):
+    def __init__(self, text):
+        super().__init__(BAD_IMAGE, "image refused: " + text)
 
 
 class BusError(StationError):

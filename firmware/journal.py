@@ -13,7 +13,7 @@ import os
 import struct
 
 from firmware.errors import JournalError
-from firmware.record import EVENT_OVERWRITTEN, NOT_EVALUATED, SIZE, Record, crc16, decode, encode
+from firmware.record import EVENT_CONFIGURATION, EVENT_OVERWRITTEN, NOT_EVALUATED, SIZE, Record, crc16, decode, encode
 
 _STATE = "<4sIIIIIII"
 _STATE_MAGIC = b"TRS1"
@@ -197,23 +197,24 @@ class Journal:
     def append(self, entries):
         # Store records (time, count, sensor, parameter, flag), all with one sync where they fit one segment; returns
         # the first one's seq. When this returns they are durable. Raises JournalError when they could not be stored.
-        entries = list(entries)
+        entries = left = list(entries)
         try:
             if not self.id:
                 self.open()
             self._make_room(entries[0][0])
             first_seq = self.next_seq
-            while entries:
+            while left:
                 room = self._segment_records - self._last_number()
                 if room <= 0:
-                    self._start_segment(entries[0][0])
+                    self._start_segment(left[0][0])
                     continue
-                self._write(entries[:room])
-                entries = entries[room:]
-            return first_seq
+                self._write(left[:room])
+                left = left[room:]
         except OSError as error:
             self._recover()
-            raise JournalError("flash: %s; %d records not stored" % (error, len(entries)))
+            raise JournalError("flash: %s; %d records not stored" % (error, len(left)), len(entries) - len(left))
+        self._keep_configuration(entries)
+        return first_seq
 
     def _write(self, entries):
         seq = self.next_seq
@@ -335,16 +336,22 @@ class Journal:
         if self.stored_through - self._state_stored >= self._segment_records:
             self._save_state()
 
-    def count_boot(self):
-        # Returns this start's number.
+    def start_boot(self, configuration_hash):
+        # Count this start. Returns (its number, whether the configuration is another than the one an event last told).
         self.boots += 1
         self._save_state()
-        return self.boots
+        return self.boots, configuration_hash != self.configuration_hash
 
-    def keep_configuration(self, configuration_hash):
-        # Remember that the event of this configuration is stored.
-        self.configuration_hash = configuration_hash
-        self._save_state()
+    def _keep_configuration(self, entries):
+        # The configuration counts as told once its event is stored.
+        told = [entry[1] for entry in entries if entry[3] == EVENT_CONFIGURATION]
+        if not told:
+            return
+        self.configuration_hash = told[-1]
+        try:
+            self._save_state()
+        except OSError:
+            pass  # the records are stored; at worst the next start tells it again
 
     # Files
 

@@ -11,6 +11,7 @@ from asyncio import gather
 
 from firmware import registers, version
 from firmware import ticks as real_ticks
+from firmware.errors import JournalError
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, NOT_EVALUATED
 from firmware.schedule import Intervals, Samples
 
@@ -83,13 +84,11 @@ class Station:
 
     def note_start(self, reset_cause):
         self.reset_cause = reset_cause
-        events = [self._event(EVENT_BOOT, self.journal.count_boot())]
-        changed = self.configuration.hash != self.journal.configuration_hash
+        boots, changed = self.journal.start_boot(self.configuration.hash)
+        events = [self._event(EVENT_BOOT, boots)]
         if changed:
             events.append(self._event(EVENT_CONFIGURATION, self.configuration.hash))
         self._store(events)
-        if changed:
-            self.journal.keep_configuration(self.configuration.hash)
 
     def _event(self, parameter, count, time=None):
         now = self.clock.now() if time is None else time
@@ -146,7 +145,11 @@ class Station:
             self._waiting = self._waiting[-_MOST_WAITING:]
         if not self._waiting:
             return
-        self.journal.append(self._waiting)
+        try:
+            self.journal.append(self._waiting)
+        except JournalError as error:
+            self._waiting = self._waiting[error.stored :]
+            raise
         self._waiting = []
 
     # The gateway's wish

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from firmware.errors import JournalError
 from firmware.journal import Journal
-from firmware.record import EVENT_OVERWRITTEN, SIZE, decode
+from firmware.record import EVENT_CONFIGURATION, EVENT_OVERWRITTEN, SIZE, decode
 from firmware.tests.flash import Flash, PowerCut
 
 SEGMENT = 16
@@ -182,7 +182,7 @@ def test_losing_the_state_file_costs_nothing_but_records_sent_twice(flash):
 def test_a_damaged_id_is_found_again_in_the_state_file(flash):
     journal = reopen(flash)
     journal.append(entries(3))
-    journal.count_boot()
+    journal.start_boot(5)
     flash.files["/journal/id"] = b"\xff\xfe"
     assert reopen(flash).id == journal.id
 
@@ -205,6 +205,26 @@ def test_a_full_flash_is_an_error_that_stores_nothing_and_the_same_records_can_c
     assert seqs(journal) == list(range(1, 9))
 
 
+def test_an_append_that_fails_half_way_says_how_much_is_stored(flash):
+    journal = reopen(flash)
+    journal.append(entries(SEGMENT - 3))
+    full_after(flash, 1)
+    with pytest.raises(JournalError) as failed:
+        journal.append(entries(10))
+    assert (failed.value.stored, journal.next_seq) == (3, SEGMENT + 1)
+
+
+def full_after(flash, flushes):
+    changes = flash.changes
+
+    def counted(torn_change=None):
+        changes(torn_change)
+        flash.full = flash.operations >= last
+
+    last = flash.operations + flushes
+    flash.changes = counted
+
+
 def test_a_removal_that_could_not_be_noted_is_not_begun(flash):
     journal = reopen(flash)
     journal.append(entries(5 * SEGMENT))
@@ -221,13 +241,14 @@ def test_a_removal_that_could_not_be_noted_is_not_begun(flash):
     assert sum(declared) == journal.first_seq - 1
 
 
-def test_boots_are_counted_and_the_configuration_is_remembered(flash):
-    reopen(flash).keep_configuration(7)
+def test_boots_are_counted_and_a_changed_configuration_is_told_until_its_event_is_stored(flash):
     told = []
-    for _ in range(2):
+    for hash_, stored in ((7, False), (7, True), (7, False), (8, True), (8, False)):
         journal = reopen(flash)
-        told.append((journal.count_boot(), journal.configuration_hash))
-    assert told == [(1, 7), (2, 7)]
+        told.append(journal.start_boot(hash_))
+        if stored:
+            journal.append([(0, hash_, 0, EVENT_CONFIGURATION, 2)])
+    assert told == [(1, True), (2, True), (3, False), (4, True), (5, False)]
 
 
 class PowerCuts(RuleBasedStateMachine):
