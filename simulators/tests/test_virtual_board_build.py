@@ -18,30 +18,32 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 DEB822 = f"""\
 # the distribution
 Types: deb
-URIs: http://mirror.example/debian
+URIs: http://packages.example/debian
 Suites: bookworm bookworm-updates
 Components: main contrib
 Signed-By: {KEYRING}
 
 Types: deb
-URIs: http://mirror.example/debian-security
+URIs: http://packages.example/debian-security
 Suites: bookworm-security
 Components: main
 Signed-By: {KEYRING}
 """
-OURS = "Types: deb-src\nURIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\n"
+OURS = "Types: deb-src\nURIs: http://packages.example/debian\nSuites: trixie\nComponents: main\n"
 
 TABLE = {
     "deb822": ({"debian.sources": DEB822}, [OURS + f"signed-by: {KEYRING}\n"]),
-    "one line": ({"sources.list": "deb http://mirror.example/debian bookworm main non-free-firmware\n"}, [OURS]),
+    "one line": ({"sources.list": "deb http://packages.example/debian bookworm main non-free-firmware\n"}, [OURS]),
     "one line with options": (
-        {"sources.list": f"deb [arch=amd64 signed-by={KEYRING}] http://mirror.example/debian stable main # comment\n"},
+        {
+            "sources.list": f"deb [arch=amd64 signed-by={KEYRING}] http://packages.example/debian stable main # comment\n"
+        },
         [OURS + f"signed-by: {KEYRING}\n"],
     ),
     "updates, security and backports only": (
         {
             "sources.list": "".join(
-                f"deb http://mirror.example/debian bookworm-{s} main\n" for s in ("updates", "backports")
+                f"deb http://packages.example/debian bookworm-{s} main\n" for s in ("updates", "backports")
             )
         },
         [],
@@ -71,7 +73,7 @@ def test_the_machines_own_sources_name_the_mirror(case: str) -> None:
 
 def test_an_embedded_key_is_kept_whole() -> None:
     key = "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n -----END PGP PUBLIC KEY BLOCK-----\n"
-    text = f"Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\n{key}"
+    text = f"Types: deb\nURIs: http://packages.example/debian\nSuites: trixie\nComponents: main\n{key}"
     assert source.source_stanzas({"debian.sources": text}) == [OURS + key.replace("Signed-By", "signed-by")]
 
 
