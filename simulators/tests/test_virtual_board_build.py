@@ -60,7 +60,7 @@ TABLE = {
     "the same twice": ({"a.sources": DEB822, "b.sources": DEB822}, [OURS + f"signed-by: {KEYRING}\n"]),
     "the keyring first": (
         {"a.list": "deb http://second.example/debian sid main\n", "b.sources": DEB822},
-        [OURS + f"signed-by: {KEYRING}\n", OURS.replace("mirror", "second")],
+        [OURS + f"signed-by: {KEYRING}\n", OURS.replace("packages", "second")],
     ),
 }
 
