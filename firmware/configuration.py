@@ -11,6 +11,7 @@ VERSION = 1
 DEFAULT_ADDRESS = 247
 MAX_SENSORS = 32
 MAX_FIELDS = 64
+MAX_WAIT_MS = 60000  # an instrument may be waited for this long; the watch over the loops bears twice as much
 
 SIZES = {"u8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4}
 ORDERS = {1: ("A", None), 2: ("AB", "BA"), 4: ("ABCD", "BADC", "CDAB", "DCBA")}
@@ -23,11 +24,14 @@ _STATION_KEYS = ("station", "address", "sample_s", "record_s", "health_every", "
 Configuration = namedtuple("Configuration", _STATION_KEYS + ("hash",))
 Port = namedtuple("Port", _PORT_KEYS)
 JournalSize = namedtuple("JournalSize", ("segment_records", "max_bytes"))
-Sensor = namedtuple("Sensor", ("number", "address", "timeout_ms", "retries", "warmup_ms", "start", "reads"))
-Start = namedtuple("Start", ("fc", "register", "count"))
+_SENSOR_KEYS = ("number", "address", "timeout_ms", "retries", "warmup_ms", "every", "wake_ms", "start", "reads")
+_START_KEYS = ("fc", "register", "count", "values", "each_sample", "wait_ms", "wait_register", "wait_factor")
+_STATUS_KEYS = ("at", "type", "order", "ok", "mask", "scope")
+Sensor = namedtuple("Sensor", _SENSOR_KEYS)
+Start = namedtuple("Start", _START_KEYS)
 Read = namedtuple("Read", ("fc", "register", "count", "fields", "status"))
 Field = namedtuple("Field", _FIELD_KEYS)
-Status = namedtuple("Status", ("at", "type", "order", "ok"))
+Status = namedtuple("Status", _STATUS_KEYS)
 
 DEFAULT = Configuration(
     station="unconfigured",
@@ -186,15 +190,17 @@ def _journal(check, content):
 
 
 def _sensor(check, content, where):
-    keys = ("number", "address", "timeout_ms", "retries", "warmup_ms", "start", "reads")
-    table = check.table(content, where, keys)
+    # every: read it with each n-th sample. wake_ms: its first message only wakes it, ask again after this.
+    table = check.table(content, where, _SENSOR_KEYS)
     rows = check.rows(table.get("reads"), where + ".reads", 16)
     return Sensor(
         check.integer(table, "number", where, 1, 255),
         check.integer(table, "address", where, 1, 255),
         check.integer(table, "timeout_ms", where, 10, 10000, 500),
         check.integer(table, "retries", where, 0, 5, 1),
-        check.integer(table, "warmup_ms", where, 0, 600000, 0),
+        check.integer(table, "warmup_ms", where, 0, 3600000, 0),
+        check.integer(table, "every", where, 1, 86400, 1),
+        check.integer(table, "wake_ms", where, 0, MAX_WAIT_MS, 0),
         _start(check, table.get("start"), where + ".start"),
         tuple([_read(check, row, "%s.reads[%d]" % (where, i)) for i, row in enumerate(rows)]),
     )
@@ -203,12 +209,24 @@ def _sensor(check, content, where):
 def _start(check, content, where):
     if content is None:
         return None
-    table = check.table(content, where, ("fc", "register", "count"))
-    return Start(
-        check.choice(table, "fc", where, (3, 4, 16)),
+    table = check.table(content, where, _START_KEYS)
+    start = Start(
+        check.choice(table, "fc", where, (3, 4, 6, 16)),
         check.integer(table, "register", where, 0, 65535),
-        check.integer(table, "count", where, 0, 1, 0),
+        check.integer(table, "count", where, 0, 125, 0),
+        check.integers(table, "values", where),
+        check.choice(table, "each_sample", where, (False, True), False),
+        check.integer(table, "wait_ms", where, 0, MAX_WAIT_MS, 0),
+        check.integer_or_none(table, "wait_register", where, 0, 65535),
+        check.number(table, "wait_factor", where, 1),
     )
+    if len(start.values) > 16 or not all(0 <= value <= 65535 for value in start.values):
+        check.fault(where + ".values", "must be at most 16 numbers 0..65535")
+    if start.fc == 6 and len(start.values) != 1:
+        check.fault(where + ".values", "function 6 writes exactly one")
+    if not 1 <= start.wait_factor <= 10:
+        check.fault(where + ".wait_factor", "must be 1..10")
+    return start
 
 
 def _read(check, content, where):
@@ -235,10 +253,6 @@ def _place(check, table, where, size):
 def _field(check, content, where, size):
     table = check.table(content, where, _FIELD_KEYS)
     at, kind, order = _place(check, table, where, size)
-    statistic = check.choice(table, "statistic", where, STATISTICS)
-    speed = check.integer_or_none(table, "speed", where, 16, 127)
-    if statistic == "direction" and speed is None:
-        check.fault(where + ".speed", "a direction names the parameter of its speed")
     return Field(
         check.integer(table, "parameter", where, 16, 127),
         at,
@@ -247,8 +261,8 @@ def _field(check, content, where, size):
         check.number(table, "scale", where, 1),
         check.number(table, "offset", where, 0),
         check.integer(table, "decimals", where, 0, 6),
-        statistic,
-        speed,
+        check.choice(table, "statistic", where, STATISTICS, "mean"),
+        check.integer_or_none(table, "speed", where, 16, 127),
         check.integers(table, "invalid", where),
     )
 
@@ -256,8 +270,18 @@ def _field(check, content, where, size):
 def _status(check, content, where, size):
     if content is None:
         return None
-    table = check.table(content, where, ("at", "type", "order", "ok"))
-    return Status(*(_place(check, table, where, size) + (check.integers(table, "ok", where),)))
+    table = check.table(content, where, _STATUS_KEYS)
+    at, kind, order = _place(check, table, where, size)
+    if kind not in ("u8", "u16", "u32"):
+        check.fault(where + ".type", "must be unsigned, not %r" % (kind,))
+    return Status(
+        at,
+        kind,
+        order,
+        check.integers(table, "ok", where),
+        check.integer_or_none(table, "mask", where, 0, 0xFFFFFFFF),
+        check.choice(table, "scope", where, ("read", "instrument"), "read"),
+    )
 
 
 def _check_together(check, sensors):

@@ -1,7 +1,11 @@
 # One configured sensor on the bus: what to ask it, when it may be trusted, and how its bytes become counts.
+#
+# A sample goes through all instruments twice. start(): wake it and start its measurement, if it wants that. sample():
+# wait until it has measured, then read it. So instruments wake, measure and warm up side by side.
 import struct
 
 from firmware import rtu
+from firmware import ticks as real_ticks
 from firmware.bus import Patience
 from firmware.errors import BusError, Refused
 from firmware.sampler import Channel, to_count
@@ -18,125 +22,201 @@ _PLACES = {
     "CDAB": (2, 3, 0, 1),
     "DCBA": (3, 2, 1, 0),
 }
+_SCRATCH = bytearray(4)  # one value, most significant byte first; the fields of all instruments are decoded in turn
 
 _SILENT_AFTER = 3  # samples without an answer in a row: asked less often, and started anew when it is back
 _PAUSES = (1, 2, 4, 8)  # samples it is left alone after each further silence
+_LONGEST_WAIT_MS = 60000  # whatever an instrument says of itself: the watch over the loops bears twice as much
 
 
-def raw_bytes(data, at, order):
-    # The value's bytes, most significant first, whatever order the instrument sends.
-    return bytes([data[at + place] for place in _PLACES[order]])
+def _put_in_order(data, at, order):
+    # Puts a value's bytes into _SCRATCH, most significant first, whatever order the instrument sends; returns its size.
+    places = _PLACES[order]
+    for i in range(len(places)):
+        _SCRATCH[i] = data[at + places[i]]
+    return len(places)
 
 
 def decode_field(field, data):
     # The count of a configured field in the data of an answer; None = the instrument says it has no value.
-    raw = raw_bytes(data, field.at, field.order)
-    if field.invalid and _is_invalid(raw, field):
-        return None
-    value = struct.unpack(_FORMATS[field.type], raw)[0]
-    return to_count(value * field.scale + field.offset, field.decimals)
-
-
-def _is_invalid(raw, field):
+    size = _put_in_order(data, field.at, field.order)
+    value = struct.unpack_from(_FORMATS[field.type], _SCRATCH)[0]
     # Invalid codes stand as the manual has them: -9999 or 0xFFFF for whole numbers, the bits or the number for floats.
-    return (
-        struct.unpack(_UNSIGNED[len(raw)], raw)[0] in field.invalid
-        or struct.unpack(_FORMATS[field.type], raw)[0] in field.invalid
-    )
+    invalid = field.invalid
+    if invalid and (value in invalid or struct.unpack_from(_UNSIGNED[size], _SCRATCH)[0] in invalid):
+        return None
+    return to_count(value * field.scale + field.offset, field.decimals)
 
 
 def status_is_ok(status, data):
     if status is None:
         return True
-    raw = raw_bytes(data, status.at, status.order)
-    return struct.unpack(_FORMATS[status.type], raw)[0] in status.ok
+    _put_in_order(data, status.at, status.order)
+    raw = struct.unpack_from(_FORMATS[status.type], _SCRATCH)[0]
+    return (raw if status.mask is None else raw & status.mask) in status.ok
+
+
+def _speaks_for_all(status):
+    return status is not None and status.scope == "instrument"
 
 
 class Instrument:
     # sensor: a configuration.Sensor. channels: one per field, in the order of the file.
     # clock: warm-up is seconds of its uptime, so a bench that runs faster warms up faster.
-    def __init__(self, sensor, clock):
-        self.channels = [
-            Channel(sensor.number, field.parameter, field.decimals, field.statistic)
-            for read in sensor.reads
-            for field in read.fields
-        ]
+    # ticks: waits between two questions are real time, because the instrument is real.
+    def __init__(self, sensor, clock, ticks=real_ticks):
+        fields = [field for read in sensor.reads for field in read.fields]
+        parameters = [field.parameter for field in fields]
+        self.channels = [Channel(sensor.number, field.parameter, field.decimals, field.statistic) for field in fields]
         self._sensor = sensor
         self._clock = clock
+        self._ticks = ticks
         self._patience = Patience(sensor.timeout_ms)
         self._requests = [rtu.read_request(sensor.address, read.fc, read.register, read.count) for read in sensor.reads]
+        self._start_request = None if sensor.start is None else _start_request(sensor)
+        self._verdicts = sum([1 for read in sensor.reads if _speaks_for_all(read.status)])
+        # One sample, a place per channel; and where in it the speed stands that a direction is weighted with
+        self._counts = [None] * len(fields)
+        self._good = [True] * len(fields)
+        self._speeds = [None if field.speed is None else parameters.index(field.speed) for field in fields]
+        self._turn = 0  # it is read when this is 0
+        self._is_due = False
         self._started = sensor.start is None
+        self._start_failed = False
         self._warm_since_s = 0  # seconds of uptime: power comes on with the board
+        self._measuring_ms = None  # how long it says it measures, once it was asked
+        self._wait_ms = 0
+        self._wait_since_ms = 0
         self._silent = 0
         self._pause = 0
 
     async def start(self, client):
-        # Send the start command, if it has one and has not had it. Instruments warm up side by side: all are
-        # started before the first is read.
-        if self._started or self._pause:
+        # Before anything is read: wake it, and start its measurement if it wants that now.
+        sensor = self._sensor
+        self._is_due = self._turn == 0
+        self._turn = (self._turn + 1) % sensor.every
+        self._start_failed = False
+        if not self._is_due or self._pause:
             return
-        try:
-            await client.ask(_start_request(self._sensor), self._patience)
-        except Refused:
-            pass  # it measures by itself
-        except BusError:
-            return
-        self._started = True
-        self._warm_since_s = self._clock.uptime_s()
+        if sensor.wake_ms:
+            await self._wake(client)
+        if sensor.start is not None and sensor.start.each_sample:
+            self._started = False
+            if not self._is_warm():
+                return
+        if not self._started:
+            try:
+                await self._begin(client)
+            except BusError:
+                self._start_failed = True
 
-    def is_ready(self):
+    async def _wake(self, client):
+        # The first question is lost on one that sleeps, and answered by one that does not. A dead one is found later.
+        try:
+            await client.ask(self._requests[0], self._patience)
+        except Refused:
+            pass
+        except BusError:
+            self._wait(self._sensor.wake_ms)
+
+    async def _begin(self, client):
+        # Raises BusError. An instrument that refuses its start measures by itself.
+        start = self._sensor.start
+        await self._finish_wait()
+        try:
+            await client.ask(self._start_request, self._patience)
+        except Refused:
+            pass
+        self._wait(start.wait_ms if start.wait_register is None else await self._ask_wait(client, start))
+        self._started = True
+        if not start.each_sample:
+            self._warm_since_s = self._clock.uptime_s()
+
+    async def _ask_wait(self, client, start):
+        if self._measuring_ms is None:
+            question = rtu.read_request(self._sensor.address, rtu.READ_HOLDING, start.wait_register, 1)
+            data = await client.ask(question, self._patience)
+            self._measuring_ms = int((data[0] << 8 | data[1]) * start.wait_factor)
+        return self._measuring_ms
+
+    def _wait(self, duration_ms):
+        self._wait_ms = min(duration_ms, _LONGEST_WAIT_MS)
+        self._wait_since_ms = self._ticks.ticks_ms()
+
+    async def _finish_wait(self):
+        if self._wait_ms:
+            left_ms = self._wait_ms - self._ticks.ticks_diff(self._ticks.ticks_ms(), self._wait_since_ms)
+            self._wait_ms = 0
+            if left_ms > 0:
+                await self._ticks.sleep_ms(left_ms)
+
+    def _is_warm(self):
         # One second more than warm-up asks for: uptime is in whole seconds.
         warm_s = self._clock.uptime_s() - self._warm_since_s
         warmup_ms = self._sensor.warmup_ms
-        return self._started and (warmup_ms == 0 or (warm_s - 1) * 1000 >= warmup_ms)
+        return warmup_ms == 0 or (warm_s - 1) * 1000 >= warmup_ms
 
     async def sample(self, client):
         # Read all fields once and give each channel its sample. An instrument that keeps silent costs the others
         # one timeout now and then, no more.
+        if not self._is_due:
+            return
+        for i in range(len(self._counts)):
+            self._counts[i], self._good[i] = None, True
         if self._pause:
             self._pause -= 1
-            self._add([])
-        elif not self.is_ready():
-            if not self._started:
-                self._note_silence()
-            self._add([])
-        else:
-            self._add(await self._read_all(client))
+        elif self._start_failed:
+            self._note_silence()
+        elif self._started and self._is_warm():
+            await self._finish_wait()
+            await self._read_all(client)
+        self._add()
 
     async def _read_all(self, client):
-        # [(count or None, good)] for the fields read; stops at the first read that brings nothing.
-        values = []
+        # Fills in what is read; stops at the first read that brings nothing.
+        at = verdicts = 0
+        answered = True
         for read, request in zip(self._sensor.reads, self._requests):
             try:
                 data = await client.ask(request, self._patience, 0 if self._silent else self._sensor.retries)
             except Refused:
-                values += [(None, True)] * len(read.fields)
+                at += len(read.fields)
                 continue
             except BusError:
-                self._note_silence()
-                return values
+                answered = False
+                break
             good = status_is_ok(read.status, data)
-            values += [(decode_field(field, data), good) for field in read.fields]
-        self._silent = 0
-        return values
+            verdicts += good and _speaks_for_all(read.status)
+            for field in read.fields:
+                self._counts[at], self._good[at] = decode_field(field, data), good
+                at += 1
+        if verdicts < self._verdicts:  # a status that could not be read vouches for nothing
+            for i in range(len(self._good)):
+                self._good[i] = False
+        if answered:
+            self._silent = 0
+        else:
+            self._note_silence()
 
     def _note_silence(self):
         self._silent = min(self._silent + 1, _SILENT_AFTER + len(_PAUSES) - 1)
         if self._silent >= _SILENT_AFTER:
             self._pause = _PAUSES[self._silent - _SILENT_AFTER]
             self._started = self._sensor.start is None
+            self._measuring_ms = None
             self._warm_since_s = self._clock.uptime_s()  # whoever brings it back may have brought another
 
-    def _add(self, values):
-        speeds = {channel.parameter: value[0] for channel, value in zip(self.channels, values)}
-        fields = [field for read in self._sensor.reads for field in read.fields]
+    def _add(self):
+        # A direction without a speed beside it counts the same in every sample.
         for i, channel in enumerate(self.channels):
-            count, good = values[i] if i < len(values) else (None, True)
-            channel.add(count, good, speeds.get(fields[i].speed))
+            speed = self._speeds[i]
+            channel.add(self._counts[i], self._good[i], 1 if speed is None else self._counts[speed])
 
 
 def _start_request(sensor):
     start = sensor.start
+    if start.fc == rtu.WRITE_SINGLE:
+        return rtu.write_single_request(sensor.address, start.register, start.values[0])
     if start.fc == rtu.WRITE_MULTIPLE:
-        return rtu.write_request(sensor.address, start.register, (0,) * start.count)
+        return rtu.write_request(sensor.address, start.register, start.values)
     return rtu.read_request(sensor.address, start.fc, start.register, start.count)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from station_config.errors import ConfigurationError
-from station_config.instruments import Field, Instrument, Read, SerialSettings, Start, Status, load_instruments
+from station_config.instruments import Field, Instrument, Read, SerialSettings, Start, Status, Wait, load_instruments
+from station_config.instruments.model import SIZES
 from station_config.network import Network, Sensor, Station
 from station_config.parameters import load_parameters
 
@@ -25,6 +26,8 @@ _WIRING = {
     "esp32": {"bus": {"uart": 1, "tx": 17, "rx": 16, "de": 4}, "uplink": {"uart": 2, "tx": 26, "rx": 25, "de": 27}},
     "rp2040": {"bus": {"uart": 0, "tx": 0, "rx": 1, "de": 2}, "uplink": {"uart": 1, "tx": 4, "rx": 5, "de": 3}},
 }
+_MOST_SENSORS, _MOST_FIELDS = 32, 64  # a station's memory has room for
+_HIGH_BYTE_FIRST = {1: "AB", 2: "AB", 4: "ABCD"}  # the effective order of what has none given
 _PARITY = {"N": None, "E": 0, "O": 1}  # as machine.UART wants it
 
 
@@ -34,9 +37,9 @@ def board_configuration(
     """Return station.json of a station as plain data. Raises ConfigurationError when the firmware cannot do it."""
     known = instruments or load_instruments()
     station = network.station(station_id)
-    missing = [fault for sensor in station.sensors for fault in _unsupported(sensor, known[sensor.instrument])]
-    if missing:
-        raise ConfigurationError("\n".join(f"station {station.id}: {text}" for text in missing))
+    faults = list(_beyond_the_board(station, known))
+    if faults:
+        raise ConfigurationError("\n".join(f"station {station.id}: {text}" for text in faults))
     wiring = _WIRING[station.hardware]
     return {
         "version": VERSION,
@@ -47,7 +50,7 @@ def board_configuration(
         "bus": _line(wiring["bus"], _bus_settings(station, known)),
         "uplink": _line(wiring["uplink"], network.gateway(station.gateway).serial),
         "journal": dict(JOURNAL),
-        "sensors": [_sensor(sensor, known[sensor.instrument]) for sensor in station.sensors],
+        "sensors": [_sensor(sensor, known[sensor.instrument], station.sample_interval_s) for sensor in station.sensors],
     }
 
 
@@ -75,22 +78,35 @@ def _line(wiring: Mapping[str, int], settings: SerialSettings) -> dict[str, int 
     }
 
 
-def _sensor(sensor: Sensor, instrument: Instrument) -> dict[str, Any]:
+def _sensor(sensor: Sensor, instrument: Instrument, sample_interval_s: int) -> dict[str, Any]:
+    timing = instrument.timing
     return {
         "number": sensor.number,
         "address": sensor.address,
-        "timeout_ms": instrument.timing.timeout_ms,
-        "retries": instrument.timing.retries,
-        "warmup_ms": instrument.timing.warmup_ms,
-        "start": _start(instrument.start),
+        "timeout_ms": timing.timeout_ms,
+        "retries": timing.retries,
+        "warmup_ms": timing.warmup_ms,
+        **_unless(1, every=math.ceil(timing.minimum_interval_ms / (1000 * sample_interval_s)) or 1),
+        **_unless(0, wake_ms=timing.wake_ms or 0),
+        **_unless(None, start=_start(instrument.start)),
         "reads": [_read(read) for read in instrument.reads],
     }
 
 
-def _start(start: Start | None) -> dict[str, int] | None:
+def _start(start: Start | None) -> dict[str, Any] | None:
     if start is None:
         return None
-    return {"fc": start.fc, "register": start.first_register, "count": start.count if start.fc == 3 else 0}
+    wait = start.wait or Wait(fixed_ms=0)
+    return {
+        "fc": start.fc,
+        "register": start.first_register,
+        **_unless(0, count=start.count),
+        **_unless([], values=list(start.values)),
+        **_unless(False, each_sample=start.each_sample),
+        **_unless(0, wait_ms=wait.fixed_ms or 0),
+        **_unless(None, wait_register=wait.register_ms),
+        **_unless(1.0, wait_factor=wait.factor),
+    }
 
 
 def _read(read: Read) -> dict[str, Any]:
@@ -99,51 +115,51 @@ def _read(read: Read) -> dict[str, Any]:
         "register": read.first_register,
         "count": read.count,
         "fields": [_field(field) for field in read.fields],
-        "status": _status(read.status),
+        **_unless(None, status=_status(read.status)),
     }
 
 
 def _field(field: Field) -> dict[str, Any]:
     parameter = load_parameters().by_name[field.parameter]
-    encoded: dict[str, Any] = {
+    return {
         "parameter": parameter.code,
         "at": field.at,
         "type": field.type,
-        "order": field.effective_order,
-        "scale": field.scale,
-        "offset": field.offset,
+        **_unless(_HIGH_BYTE_FIRST[SIZES[field.type]], order=field.effective_order),
+        **_unless(1.0, scale=field.scale),
+        **_unless(0.0, offset=field.offset),
         "decimals": parameter.decimals,
-        "statistic": field.effective_statistic,
-        "invalid": list(field.invalid),
+        **_unless("mean", statistic=field.effective_statistic),
+        **_unless(None, speed=None if field.speed is None else load_parameters().by_name[field.speed].code),
+        **_unless([], invalid=list(field.invalid)),
     }
-    if field.speed is not None:
-        encoded["speed"] = load_parameters().by_name[field.speed].code
-    return encoded
 
 
 def _status(status: Status | None) -> dict[str, Any] | None:
     if status is None:
         return None
-    order = {} if status.order is None else {"order": status.order}
-    return {"at": status.at, "type": status.type, **order, "ok": list(status.ok)}
-
-
-def _unsupported(sensor: Sensor, instrument: Instrument) -> Iterator[str]:
-    """Yield what this instrument needs and the firmware does not do."""
-    start = instrument.start
-    needs = {
-        "a start command that writes values": start is not None and (start.fc == 6 or start.values),
-        "a start before each sample, or a wait after it": start is not None and (start.each_sample or start.wait),
-        "a first message that only wakes it": instrument.timing.wake_ms is not None,
+    return {
+        "at": status.at,
+        "type": status.type,
+        **_unless(None, order=status.order),
+        "ok": list(status.ok),
+        **_unless(0xFFFFFFFF, mask=status.mask),
+        **_unless("read", scope=status.scope),
     }
-    statuses = [read.status for read in instrument.reads if read.status is not None]
-    needs["a status with a mask"] = any(status.mask != 0xFFFFFFFF for status in statuses)
-    needs["a status that speaks for other reads"] = any(status.scope != "read" for status in statuses)
-    fields = [field for read in instrument.reads for field in read.fields]
-    needs["a direction without a speed"] = any(f.effective_statistic == "direction" and not f.speed for f in fields)
-    for what, needed in needs.items():
-        if needed:
-            yield f"sensor {sensor.number}, {sensor.instrument}: needs {what}, which the firmware does not do"
+
+
+def _unless(default: object, **value: Any) -> dict[str, Any]:
+    """Return the entry, or nothing when the firmware takes that value by itself: a short file leaves it more heap."""
+    return {key: entry for key, entry in value.items() if entry != default}
+
+
+def _beyond_the_board(station: Station, known: Mapping[str, Instrument]) -> Iterator[str]:
+    """Yield in words what this station asks and a board cannot do."""
+    fields = sum(len(known[sensor.instrument].parameters) for sensor in station.sensors)
+    if len(station.sensors) > _MOST_SENSORS:
+        yield f"{len(station.sensors)} sensors; a board takes {_MOST_SENSORS}"
+    if fields > _MOST_FIELDS:
+        yield f"its sensors measure {fields} parameters; a board takes {_MOST_FIELDS}"
 
 
 def _refuse_big_floats(value: object) -> None:

@@ -5,7 +5,7 @@ the way comes out as one of the errors of `station_config.errors`.
 
 A running station cannot simply be stopped and worked on: its watchdog, once started, bites a few seconds later and no
 port can stop it. So `enter_maintenance` leaves a file /maintenance and resets the board; the /main.py that we install
-takes the file away and ends, before anything has started the watchdog.
+(firmware/loader.py) takes the file away and ends, before anything has started the watchdog.
 """
 
 from __future__ import annotations
@@ -36,27 +36,6 @@ ANSWER_TIMEOUT_S = 2.0
 BOOT_TIMEOUT_S = 3.0  # from a reset to the prompt
 PROMPT = b">>> "
 CHUNK_BYTES = 1024  # of a file in one exchange: small for the board's heap and for the buffers on the way
-
-MAIN_PY = b"""\
-# Installed by tram-station. A file /maintenance keeps the application, and with it the watchdog, from starting once.
-import os
-
-
-def _wanted_for_maintenance():
-    try:
-        os.remove("/maintenance")
-    except OSError:
-        return False
-    return True
-
-
-if _wanted_for_maintenance():
-    print("tram maintenance: the application was not started, reset to start it")
-else:
-    from firmware.main import run
-
-    run()
-"""
 
 Progress = Callable[[int], None]  # called with the number of bytes just moved
 

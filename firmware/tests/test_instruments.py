@@ -51,4 +51,4 @@ def test_documented_values(row, wire, count):
 
 @pytest.mark.parametrize(("wire", "ok"), [("00", True), ("FF", False), ("02", True)])
 def test_a_status_is_ok_when_it_is_listed(wire, ok):
-    assert status_is_ok(Status(0, "u8", "A", (0, 2)), bytes.fromhex(wire)) is ok
+    assert status_is_ok(Status(0, "u8", "A", (0, 2), None, "read"), bytes.fromhex(wire)) is ok

@@ -12,17 +12,31 @@ from pathlib import Path
 from types import MappingProxyType
 
 from station_config.errors import ConfigurationError
-from station_config.instruments.model import Compensation, Field, Instrument, Read, SerialSettings, Start, Status
+from station_config.instruments.model import (
+    Compensation,
+    Field,
+    Instrument,
+    Order,
+    Read,
+    SerialSettings,
+    Service,
+    Start,
+    Status,
+    Wait,
+)
 from station_config.toml_config import load
 
 __all__ = [
     "Compensation",
     "Field",
     "Instrument",
+    "Order",
     "Read",
     "SerialSettings",
+    "Service",
     "Start",
     "Status",
+    "Wait",
     "load_instruments",
     "read_instruments",
 ]

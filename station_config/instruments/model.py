@@ -14,15 +14,17 @@ _U8 = Annotated[int, pydantic.Field(ge=0, le=0xFF)]
 _U16 = Annotated[int, pydantic.Field(ge=0, le=0xFFFF)]
 _U32 = Annotated[int, pydantic.Field(ge=0, le=0xFFFFFFFF)]
 _Register = Annotated[int, pydantic.Field(ge=0, le=0xFFFF, alias="register")]
+_Raw = Annotated[int, pydantic.Field(ge=-0x80000000, le=0xFFFFFFFF)]
 _Milliseconds = Annotated[int, pydantic.Field(ge=0, le=3_600_000)]
+_ShortMilliseconds = Annotated[int, pydantic.Field(ge=0, le=60_000)]  # a station waits this long between two questions
 _Address = Annotated[int, pydantic.Field(ge=1, le=247)]
 
 Type = Literal["u8", "u16", "i16", "u32", "i32", "f32"]
-Order = Literal["AB", "BA", "ABCD", "BADC", "CDAB", "DCBA"]
+ByteOrder = Literal["AB", "BA", "ABCD", "BADC", "CDAB", "DCBA"]
 Statistic = Literal["mean", "max", "min", "last", "direction"]
 
 SIZES: dict[str, int] = {"u8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4}
-_ORDERS: dict[int, tuple[Order, ...]] = {1: (), 2: ("AB", "BA"), 4: ("ABCD", "BADC", "CDAB", "DCBA")}
+_ORDERS: dict[int, tuple[ByteOrder, ...]] = {1: (), 2: ("AB", "BA"), 4: ("ABCD", "BADC", "CDAB", "DCBA")}
 _STATISTIC_OF_KIND: dict[str, Statistic] = {
     "gauge": "mean",
     "health": "last",
@@ -50,49 +52,55 @@ class Timing(StrictModel):
     timeout_ms: Annotated[int, pydantic.Field(ge=20, le=10_000)] = 500
     retries: Annotated[int, pydantic.Field(ge=0, le=5)] = 1
     minimum_interval_ms: _Milliseconds = 0  # asked more often it answers with the same value, or not at all
-    wake_ms: _Milliseconds | None = None  # its first message only wakes it and is lost; ask again after this
-    boot_noise: bool = False  # it sends text when powered on: empty the receiver before the first question
+    wake_ms: _ShortMilliseconds | None = None  # its first message only wakes it and is lost; ask again after this
+    boot_noise: bool = False  # it sends text when powered on: let it finish (warmup_ms) before the first question
 
 
 class Wait(StrictModel):
     """How long a started measurement takes: fixed, or read from the instrument."""
 
-    fixed_ms: _Milliseconds | None = None
-    register_ms: _U16 | None = None  # a register that holds the milliseconds
+    fixed_ms: _ShortMilliseconds | None = None
+    register_ms: _U16 | None = None  # a holding register with the milliseconds; more than 60 s is not believed
     factor: Annotated[float, pydantic.Field(ge=1.0, le=10.0)] = 1.0
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Wait:
         if (self.fixed_ms is None) == (self.register_ms is None):
             raise ValueError("give fixed_ms or register_ms, one of them")
+        if self.fixed_ms is not None and self.factor != 1.0:
+            raise ValueError("factor belongs to register_ms; put the whole time into fixed_ms")
         return self
 
 
-class Start(StrictModel):
-    """The command that starts a measurement; no values at all is a write of zero registers."""
+class Order(StrictModel):
+    """An order to the instrument; no values at all is a write of zero registers, and a question may be an order."""
 
     fc: Literal[3, 6, 16]
     first_register: _Register
-    values: Several[_U16] = ()
-    count: _U16 = 0  # for fc 3: how many registers the starting question asks for
-    each_sample: bool = False  # otherwise once, after power on
-    wait: Wait | None = None
+    values: Annotated[Several[_U16], pydantic.Field(max_length=16)] = ()
+    count: Annotated[int, pydantic.Field(ge=0, le=125)] = 0  # for fc 3: how many registers the question asks for
 
     @model_validator(mode="after")
-    def _fits_function(self) -> Start:
+    def _fits_function(self) -> Order:
         if self.fc == 6 and len(self.values) != 1:
             raise ValueError("function 6 writes exactly one value")
         if self.fc == 3 and self.values:
             raise ValueError("function 3 reads: it takes count, not values")
+        if self.fc != 3 and self.count:
+            raise ValueError("count belongs to function 3; a write has as many registers as values")
         return self
 
 
-class Wiper(StrictModel):
-    """A brush: how to set it going, and how long nothing may be read meanwhile."""
+class Start(Order):
+    """The order that starts a measurement: once after power on, or before each sample."""
 
-    fc: Literal[6, 16]
-    first_register: _Register
-    values: Several[_U16] = ()
+    each_sample: bool = False
+    wait: Wait | None = None  # then nothing is read for this long
+
+
+class Wiper(Order):
+    """A brush that turns by itself: how to set it going besides, and how long nothing may be read meanwhile."""
+
     busy_ms: _Milliseconds
     interval_register: _U16 | None = None
     interval_min: _U16 | None = None
@@ -114,11 +122,14 @@ class Compensation(StrictModel):
 
 
 class Status(StrictModel):
-    """A number beside the values that says whether they are valid: (raw & mask) must be one of `ok`."""
+    """A number beside the values that says whether they are valid: (raw & mask) must be one of `ok`.
+
+    It speaks for the values of its own read, or for all of the instrument's.
+    """
 
     at: _U8
     type: Literal["u8", "u16", "u32"]
-    order: Order | None = None
+    order: ByteOrder | None = None
     ok: Several[_U32]
     mask: _U32 = 0xFFFFFFFF
     scope: Literal["read", "instrument"] = "read"
@@ -135,10 +146,10 @@ class Field(StrictModel):
     parameter: str
     at: _U8  # byte offset in the answer's data
     type: Type
-    order: Order | None = None
+    order: ByteOrder | None = None
     scale: float = 1.0
     offset: float = 0.0
-    invalid: Several[_U32] = ()  # raw codes that mean "no value"; NaN always does
+    invalid: Several[_Raw] = ()  # codes that mean "no value", as the manual has them: bits or number; NaN always does
     statistic: Statistic | None = None
     speed: str | None = None  # direction: weighted with this parameter of the same instrument
     compensation: Compensation | None = None
@@ -167,7 +178,7 @@ class Field(StrictModel):
         return self.statistic or _STATISTIC_OF_KIND[load_parameters().by_name[self.parameter].kind]
 
     @property
-    def effective_order(self) -> Order:
+    def effective_order(self) -> ByteOrder:
         """The byte order: as given, else high byte first."""
         return self.order or ("ABCD" if SIZES[self.type] == 4 else "AB")
 
@@ -191,6 +202,8 @@ class Read(StrictModel):
             raise ValueError(
                 f"at = {', '.join(outside)}: lies beyond the {2 * self.count} bytes of {self.count} registers"
             )
+        if not self.fields and self.status is not None and self.status.scope == "read":
+            raise ValueError('a status without fields beside it speaks for nobody: scope = "instrument"')
         return self
 
 
@@ -202,22 +215,43 @@ class Discovery(StrictModel):
     first_register: _Register
 
 
+class Service(StrictModel):
+    """A question or a setting for the technician at the bench; a station never uses it."""
+
+    fc: Literal[3, 4, 6, 16]
+    first_register: _Register
+    count: Annotated[int, pydantic.Field(ge=0, le=125)] = 1
+    type: Type | None = None  # how its numbers are coded; none: bytes, such as a serial number
+    order: ByteOrder | None = None
+
+    @model_validator(mode="after")
+    def _order_fits(self) -> Service:
+        if self.fc == 6 and self.count != 1:
+            raise ValueError("function 6 writes one register")
+        if self.type is None and self.order is not None:
+            raise ValueError("order needs a type")
+        if self.type is not None:
+            _check_order(self.type, self.order)
+        return self
+
+
 class Instrument(StrictModel):
     """A model of instrument: its register map, timing and quirks."""
 
     vendor: str
     model: str
-    source: str  # where the map is from
+    source: str  # the document or public source the map was seen in
+    from_memory: Several[str]  # which facts of this file were not seen there; none: all were
     confirmed_on_device: bool  # somebody saw it work on a real one
     default_address: _Address
     serial: SerialSettings = SerialSettings()
     timing: Timing = Timing()
     start: Start | None = None
-    stop: Start | None = None
+    stop: Order | None = None
     wiper: Wiper | None = None
     discovery: Discovery | None = None
-    address_register: _U16 | None = None
-    reads: Several[Read]
+    service: dict[str, Service] = pydantic.Field(default_factory=dict)
+    reads: Annotated[Several[Read], pydantic.Field(max_length=16)]
 
     @model_validator(mode="after")
     def _parameters_once(self) -> Instrument:
@@ -236,6 +270,11 @@ class Instrument(StrictModel):
     def parameters(self) -> tuple[str, ...]:
         """The names of what it measures, in the order of its file."""
         return tuple(field.parameter for read in self.reads for field in read.fields)
+
+    @property
+    def mark(self) -> Literal["verified", "partly from memory"]:
+        """How sure the register map is: seen in its source as a whole, or not."""
+        return "partly from memory" if self.from_memory else "verified"
 
     @property
     def compensation(self) -> Compensation | None:

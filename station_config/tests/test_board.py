@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ PH_METER = """
 vendor = "v"
 model = "m"
 source = "s"
+from_memory = []
 confirmed_on_device = false
 default_address = 1
 [[reads]]
@@ -49,13 +51,16 @@ def test_the_configuration_of_a_station_as_the_firmware_reads_it(network: Networ
         "timeout_ms": 500,
         "retries": 1,
         "warmup_ms": 2400,
-        "start": {"fc": 16, "register": 7168, "count": 0},
+        "start": {"fc": 16, "register": 7168},
         "reads": [
             {
                 "fc": 3,
                 "register": 9728,
                 "count": 5,
-                "fields": [_field(32, 0, decimals=2), _field(34, 4, decimals=3)],
+                "fields": [
+                    {"parameter": 32, "at": 0, "type": "f32", "order": "DCBA", "decimals": 2},
+                    {"parameter": 34, "at": 4, "type": "f32", "order": "DCBA", "decimals": 3},
+                ],
                 "status": {"at": 8, "type": "u8", "ok": [0]},
             }
         ],
@@ -64,8 +69,8 @@ def test_the_configuration_of_a_station_as_the_firmware_reads_it(network: Networ
 
 def test_a_wind_vane_is_weighted_with_its_speed(network: Network) -> None:
     fields = board_configuration(network, "xuan-hoa")["sensors"][2]["reads"][0]["fields"]
-    wind = {f["parameter"]: (f["statistic"], f.get("speed")) for f in fields if f["parameter"] in (67, 68, 69, 70)}
-    assert wind == {67: ("mean", None), 69: ("max", None), 68: ("direction", 67), 70: ("last", None)}
+    wind = {f["parameter"]: (f.get("statistic"), f.get("speed")) for f in fields if f["parameter"] in (67, 68, 69, 70)}
+    assert wind == {67: (None, None), 69: ("max", None), 68: ("direction", 67), 70: ("last", None)}
 
 
 def test_the_bytes_are_compact_and_the_same_every_time(network: Network) -> None:
@@ -81,43 +86,61 @@ def test_a_number_beyond_single_floats_is_refused(scale: float) -> None:
         encode({"sensors": [{"scale": scale}]})
 
 
+def _first_sensor(network_text: str, write_network: Callable[[str], Path], toml: str) -> dict[str, Any]:
+    instruments = {**load_instruments(), "ph-meter": parse(toml, Instrument, "ph-meter.toml")}
+    path = write_network(network_text.replace("yosemitech-y520", "ph-meter"))
+    sensor: dict[str, Any] = board_configuration(load_network(path, instruments), "xuan-hoa", instruments)["sensors"][0]
+    return sensor
+
+
 @pytest.mark.parametrize(
-    ("what", "old", "new"),
+    ("said", "told"),
     [
-        ("a first message that only wakes it", "[[reads]]", "timing = { wake_ms = 2000 }\n[[reads]]"),
+        ("timing = { wake_ms = 2000 }", {"wake_ms": 2000}),
+        ("timing = { minimum_interval_ms = 10000 }", {}),
+        ("timing = { minimum_interval_ms = 10001 }", {"every": 2}),
+        ("timing = { minimum_interval_ms = 60000 }", {"every": 6}),
+        ("start = { fc = 6, register = 1, values = [1] }", {"start": {"fc": 6, "register": 1, "values": [1]}}),
+        ("start = { fc = 3, register = 1, count = 1 }", {"start": {"fc": 3, "register": 1, "count": 1}}),
         (
-            "a start command that writes values",
-            "[[reads]]",
-            "start = { fc = 6, register = 1, values = [1] }\n[[reads]]",
+            "start = { fc = 16, register = 1, values = [31], each_sample = true, wait = { fixed_ms = 700 } }",
+            {"start": {"fc": 16, "register": 1, "values": [31], "each_sample": True, "wait_ms": 700}},
         ),
         (
-            "a start before each sample, or a wait after it",
-            "[[reads]]",
-            "start = { fc = 3, register = 1, each_sample = true }\n[[reads]]",
+            "start = { fc = 16, register = 1, each_sample = true, wait = { register_ms = 164, factor = 2.0 } }",
+            {"start": {"fc": 16, "register": 1, "each_sample": True, "wait_register": 164, "wait_factor": 2.0}},
         ),
-        ("a status with a mask", "ok = [0]", "ok = [0], mask = 1"),
-        ("a status that speaks for other reads", "ok = [0]", 'ok = [0], scope = "instrument"'),
     ],
 )
-def test_what_the_firmware_does_not_do_is_refused_in_words(
-    network_text: str, write_network: Callable[[str], Path], what: str, old: str, new: str
+def test_how_an_instrument_wants_to_be_asked_is_told(
+    network_text: str, write_network: Callable[[str], Path], said: str, told: dict[str, Any]
 ) -> None:
-    instruments = {**load_instruments(), "ph-meter": parse(PH_METER.replace(old, new, 1), Instrument, "ph-meter.toml")}
-    path = write_network(network_text.replace("yosemitech-y520", "ph-meter"))
+    sensor = _first_sensor(network_text, write_network, PH_METER.replace("[[reads]]", f"{said}\n[[reads]]"))
+    plain = {"number", "address", "timeout_ms", "retries", "warmup_ms", "reads"}
+    assert {key: value for key, value in sensor.items() if key not in plain} == told
+
+
+def test_a_status_tells_its_mask_and_for_whom_it_speaks(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    text = PH_METER.replace("ok = [0]", 'ok = [0], mask = 1, scope = "instrument"')
+    status = _first_sensor(network_text, write_network, text)["reads"][0]["status"]
+    assert status == {"at": 4, "type": "u16", "ok": [0], "mask": 1, "scope": "instrument"}
+
+
+def test_an_instrument_slower_than_the_records_is_refused(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    text = PH_METER.replace("[[reads]]", "timing = { minimum_interval_ms = 60001 }\n[[reads]]")
+    with pytest.raises(ConfigurationError, match=r"has a value every 60\.001 s at most; lengthen record_interval_s"):
+        _first_sensor(network_text, write_network, text)
+
+
+def test_more_than_a_board_can_hold_is_refused_in_words(network: Network) -> None:
+    station = network.station("xuan-hoa")
+    weather = station.sensors[2]
+    many = tuple(weather.model_copy(update={"number": number, "address": number}) for number in range(1, 9))
+    crowded = network.model_copy(update={"stations": (station.model_copy(update={"sensors": many}),)})
     with pytest.raises(ConfigurationError) as caught:
-        board_configuration(load_network(path, instruments), "xuan-hoa", instruments)
-    assert str(caught.value) == (f"station xuan-hoa: sensor 1, ph-meter: needs {what}, which the firmware does not do")
-
-
-def _field(parameter: int, at: int, decimals: int) -> dict[str, object]:
-    return {
-        "parameter": parameter,
-        "at": at,
-        "type": "f32",
-        "order": "DCBA",
-        "scale": 1.0,
-        "offset": 0.0,
-        "decimals": decimals,
-        "statistic": "mean",
-        "invalid": [],
-    }
+        board_configuration(crowded, "xuan-hoa")
+    assert str(caught.value) == "station xuan-hoa: its sensors measure 72 parameters; a board takes 64"

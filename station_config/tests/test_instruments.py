@@ -2,77 +2,55 @@
 
 from __future__ import annotations
 
-import csv
-import struct
 from pathlib import Path
 
 import pytest
 
-from firmware.record import crc16
 from station_config.errors import ConfigurationError
-from station_config.instruments import Instrument, Read, load_instruments, read_instruments
+from station_config.instruments import Instrument, load_instruments, read_instruments
 from station_config.toml_config import parse
 
-FRAMES = Path(__file__).parents[3] / "shared" / "vectors" / "modbus_frames.csv"
-HEADER = 'vendor = "v"\nmodel = "m"\nsource = "a manual"\nconfirmed_on_device = false\ndefault_address = 1\n'
+HEADER = """vendor = "v"
+model = "m"
+source = "a manual"
+from_memory = []
+confirmed_on_device = false
+default_address = 1
+"""
 FIELD = '[[reads]]\nfc = 3\nregister = 0\ncount = 2\n[[reads.fields]]\nparameter = "ph"\nat = 0\ntype = "f32"\n'
 
-Y520_REQUEST = "01 03 26 00 00 05 8E 81"
-Y520_ANSWER = "01 03 0A 00 00 8D 41 00 00 8D 41 00 00 C7 33"
-Y520_START = "01 10 1C 00 00 00 00 D8 92"
+
+def test_at_least_twenty_instruments_are_known_and_each_says_where_its_map_is_from() -> None:
+    known = load_instruments()
+    assert len(known) >= 20
+    assert all(one.source and one.mark in ("verified", "partly from memory") for one in known.values())
 
 
-def test_the_three_shipped_instruments_measure_what_they_should() -> None:
-    assert {name: i.parameters for name, i in load_instruments().items()} == {
-        "yosemitech-y520": ("water_temperature", "conductivity_25"),
-        "keller-acculevel": ("water_pressure", "water_temperature"),
-        "ecowitt-wn90lp": (
-            *("illuminance", "uv_index", "air_temperature", "relative_humidity", "wind_speed"),
-            *("wind_speed_of_gust", "wind_from_direction", "rain_total", "air_pressure"),
-        ),
-    }
+def test_no_map_claims_a_device_nobody_tried() -> None:
+    assert not [name for name, one in load_instruments().items() if one.confirmed_on_device]
 
 
-def test_the_y520_is_asked_and_started_as_documented_bit_for_bit() -> None:
-    y520 = load_instruments()["yosemitech-y520"]
-    start = y520.start
-    assert start is not None
-    started = struct.pack(">BBHHB", 1, start.fc, start.first_register, len(start.values), 2 * len(start.values))
-    assert (_frame(_request(y520.reads[0])), _frame(started)) == (Y520_REQUEST, Y520_START)
-
-
-def test_the_y520_answer_of_its_manual_is_understood() -> None:
-    assert _decode("yosemitech-y520", Y520_ANSWER) == {"water_temperature": 17.625, "conductivity_25": 17.625}
-
-
-def test_the_wn90lp_example_of_its_manual_is_understood() -> None:
-    registers = (1767, 13, 662, 60, 0, 0, 150, 0, 10010)
-    answer = b"\x90\x03\x12" + struct.pack(">9H", *registers)
-    assert _decode("ecowitt-wn90lp", _frame(answer)) == pytest.approx(
-        {
-            "illuminance": 17670.0,
-            "uv_index": 1.3,
-            "air_temperature": 26.2,
-            "relative_humidity": 60.0,
-            "wind_speed": 0.0,
-            "wind_speed_of_gust": 0.0,
-            "wind_from_direction": 150.0,
-            "rain_total": 0.0,
-            "air_pressure": 1001.0,
-        }
-    )
-
-
-@pytest.mark.skipif(not FRAMES.exists(), reason="the shared frames are not beside this checkout")
-def test_the_frames_used_here_are_among_the_documented_ones() -> None:
-    documented = {row["frame_hex"] for row in csv.DictReader(FRAMES.read_text(encoding="utf-8").splitlines())}
-    assert {Y520_REQUEST, Y520_ANSWER, Y520_START} <= documented
+@pytest.mark.parametrize("name", [n for n, i in load_instruments().items() if "conductivity_25" in i.parameters])
+def test_a_compensated_conductivity_comes_with_what_undoes_it(name: str) -> None:
+    instrument = load_instruments()[name]
+    assert instrument.compensation is not None
+    assert "water_temperature" in instrument.parameters
 
 
 @pytest.mark.parametrize(
     ("need", "text"),
     [
         ("sleeps, the first message is lost", f"{HEADER}timing = {{ wake_ms = 2000 }}\n{FIELD}"),
+        ("a number below zero as a code", f"{HEADER}{FIELD}invalid = [-9999]\n"),
+        (
+            "a status in a register of its own",
+            f"{HEADER}[[reads]]\nfc = 3\nregister = 9\ncount = 1\n"
+            f'status = {{ at = 0, type = "u16", ok = [0], scope = "instrument" }}\n{FIELD}',
+        ),
+        (
+            "questions and settings of the technician",
+            f'{HEADER}service = {{ k = {{ fc = 3, register = 9, count = 4, type = "f32", order = "DCBA" }} }}\n{FIELD}',
+        ),
         ("text on power-on", f"{HEADER}timing = {{ boot_noise = true }}\n{FIELD}"),
         ("115200 baud", f"{HEADER}serial = {{ baud = 115200 }}\n{FIELD}"),
         ("two stop bits", f"{HEADER}serial = {{ stop = 2 }}\n{FIELD}"),
@@ -130,28 +108,6 @@ def test_the_faults_of_all_files_of_a_folder_come_at_once(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError) as caught:
         read_instruments(tmp_path)
     assert [line.split(": ", 1)[0] for line in str(caught.value).splitlines()] == [
-        f"{tmp_path}/a.toml:6",
-        f"{tmp_path}/b.toml:10",
+        f"{tmp_path}/a.toml:7",
+        f"{tmp_path}/b.toml:11",
     ]
-
-
-def _request(read: Read) -> bytes:
-    return struct.pack(">BBHH", 1, read.fc, read.first_register, read.count)
-
-
-def _frame(body: bytes) -> str:
-    return (body + struct.pack("<H", crc16(body))).hex(" ").upper()
-
-
-def _decode(instrument: str, frame_hex: str) -> dict[str, float]:
-    """Decode an answer by the instrument's file, the way anybody reading that file would."""
-    data = bytes.fromhex(frame_hex)[3:-2]
-    codes = {"f32": ">f", "u16": ">H"}
-    values = {}
-    for field in load_instruments()[instrument].reads[0].fields:
-        size = struct.calcsize(codes[field.type])
-        places = ["ABCD".index(letter) for letter in field.effective_order]
-        received = data[field.at : field.at + size]
-        ordered = bytes(received[places.index(i)] for i in range(size))
-        values[field.parameter] = struct.unpack(codes[field.type], ordered)[0] * field.scale + field.offset
-    return values

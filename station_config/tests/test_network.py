@@ -46,7 +46,11 @@ def test_a_right_network_is_loaded(network: Network) -> None:
         ("latitude = 10.3366", "latitude = 103366", "10: stations[0].latitude: Input should be less"),
         ("record_interval_s = 60", "record_interval_s = 65", "6: stations[0]: record_interval_s must be a multiple"),
         ("record_interval_s = 60", "record_interval_s = 70", "6: stations[0]: record_interval_s must divide a day"),
-        ("sample_interval_s = 10", "sample_interval_s = 1", "32: stations[0].sensors[2].instrument: may be asked"),
+        (
+            "val_s = 10\nrecord_interval_s = 60",
+            "val_s = 1\nrecord_interval_s = 1",
+            "32: stations[0].sensors[2].instrument: has",
+        ),
         ("number = 2", "number = 1", "25: stations[0].sensors[1].number: this sensor number is used twice"),
         ("address = 2\n", "address = 1\n", "27: stations[0].sensors[1].address: this address on the bus is"),
         ("address = 0x90", "address = 248", "33: stations[0].sensors[2].address: Input should be less"),
