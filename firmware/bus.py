@@ -1,54 +1,16 @@
 # The client on the instruments' line. One owner: whoever asks holds the lock until the line is quiet again.
 #
-# Modbus RTU has no transaction id, so a late answer to the last question looks like the answer to this one, with a good
-# CRC. Patience is the policy against that and knows no port; Client carries it out on a Line.
+# What to believe and how long to wait is firmware.patience, one per instrument; Client carries it out on a Line.
 import asyncio
 
 from firmware import rtu
 from firmware import ticks as real_ticks
 from firmware.errors import BadAnswer, NoAnswer, Refused
+from firmware.patience import ACCEPT, HEARD, LISTEN_AT_MOST, Latencies, Patience
 
-_MARGIN = 2  # the line must be quiet this many times the worst latency seen
-_SETTLE_MS = 15  # and this long after an answer: some repeaters send everything twice
-_CEILING = 4  # and never longer than this many timeouts, so that one instrument cannot hold the line
-_FORGET = (
-    64  # each good answer takes 1/64 off the worst latency: one bad day is not held against an instrument for ever
-)
+__all__ = ("Client", "Patience")
 
-# What to do with what came back
-ACCEPT = "the answer"
-ASK_AGAIN = "stray answers: none of them can be trusted"
-
-
-class Patience:
-    # How long to wait for one instrument, learned from its answers.
-    #
-    # timeout_ms   an answer is expected within this time (configured)
-    # worst_ms     the longest latency seen, late answers included
-    # in_doubt     a question was given up and no late answer to it has been seen: it may still come
-    def __init__(self, timeout_ms):
-        self.timeout_ms = timeout_ms
-        self.worst_ms = 0
-        self.in_doubt = False
-
-    def quiet_ms(self):
-        # After a timeout the line must have been quiet this long before the next question.
-        learned_ms = max(self.timeout_ms, _MARGIN * self.worst_ms)
-        return min(learned_ms, _CEILING * self.timeout_ms)
-
-    def answered(self, latency_ms):
-        self.worst_ms = max(latency_ms, self.worst_ms - self.worst_ms // _FORGET)
-
-    def gave_up(self, late_answers, latency_ms):
-        # A question went unanswered; late_answers came while the line was listened to, the last after latency_ms.
-        self.in_doubt = late_answers == 0
-        if late_answers:
-            self.worst_ms = max(self.worst_ms, latency_ms)
-
-    def judge(self, stray_answers):
-        # What an answer is worth when so many others came with it.
-        self.in_doubt = False
-        return ASK_AGAIN if stray_answers else ACCEPT
+_SETTLE_MS = 15  # the line must be quiet this long after an answer: some repeaters send everything twice
 
 
 class Client:
@@ -57,27 +19,43 @@ class Client:
         self.timeouts = 0
         self.crc_errors = 0
         self.late_answers = 0
+        self.held = 0  # questions not asked, because another one's answer might have been taken for theirs
+        self.latencies = Latencies()
         self._line = line
         self._ticks = ticks
         self._buffer = bytearray(2 * rtu.MAX_FRAME)
-        self._held = 0
+        self._held = 0  # bytes in the buffer
+        self._heard = 0  # of these and behind them, what was listened to after an answer
         self._last_ms = 0
         self._echoes = False
         self._lock = asyncio.Lock()
 
+    def take_latencies(self):
+        # The latencies since this was called last.
+        taken, self.latencies = self.latencies, Latencies()
+        return taken
+
     async def ask(self, request, patience, retries=0):
         # Returns the data of the answer (a view that the next question overwrites), or raises a BusError.
         async with self._lock:
-            for _ in range(retries + 1):
-                answer = await self._ask_once(request, patience)
-                if answer is not None:
+            shape = _shape(request)
+            hold = patience.hold(request, shape, self._ticks.ticks_ms())
+            if hold is not None:
+                self.held += 1
+                raise NoAnswer("instrument %d not asked: %s" % (request[0], hold))
+            verdict = None
+            for asking in range(retries + 2):
+                if asking > retries and verdict is not HEARD:
+                    break  # bytes that are merely alike are confirmed by asking once more, retries or not
+                answer, verdict = await self._ask_once(request, shape, patience)
+                if verdict is ACCEPT:
                     return self._data(request, answer)
             if self._held:
                 raise BadAnswer("instrument %d: no good frame among %d bytes" % (request[0], self._held))
             raise NoAnswer("instrument %d: no answer in %d ms" % (request[0], patience.timeout_ms))
 
-    async def _ask_once(self, request, patience):
-        # (start, length) of the answer in the buffer, or None; the line is quiet afterwards.
+    async def _ask_once(self, request, shape, patience):
+        # (start, length) of the answer in the buffer, what it is worth; the line is quiet afterwards.
         await self._line.pause()
         await self._discard()
         self.polls += 1
@@ -85,14 +63,34 @@ class Client:
         asked_ms = self._ticks.ticks_ms()
         answer = await self._await_answer(request, asked_ms, patience.timeout_ms)
         if answer is None:
-            await self._give_up(request, asked_ms, patience)
-            return None
-        patience.answered(self._since(asked_ms))
-        before = rtu.count_answers(self._buffer, self._echo(request), answer[0])
-        quiet_ms = patience.quiet_ms() if patience.in_doubt or before else _SETTLE_MS
-        after, alike = await self._listen(answer, quiet_ms)
+            await self._give_up(request, shape, asked_ms, patience)
+            return None, None
+        latency_ms = self._since(asked_ms)
+        self.latencies.add(latency_ms)
+        return answer, await self._judge(request, shape, patience, asked_ms, latency_ms, answer)
+
+    async def _judge(self, request, shape, patience, asked_ms, latency_ms, answer):
+        # Listen to what else comes, then let the policy say.
+        begin, end = answer[0], answer[0] + answer[1]
+        before = rtu.count_answers(self._buffer, self._echo(request), begin)
+        quiet_ms = patience.quiet_ms() if before or patience.is_in_doubt(shape, asked_ms) else _SETTLE_MS
+        after = await self._listen(end, quiet_ms, patience)
         self.late_answers += before + after
-        return answer if patience.judge(before + after - alike) is ACCEPT else None
+        is_refusal = self._buffer[begin + 1] & rtu.FAILED != 0
+        checksums = self._checksums(request, begin, self._heard)
+        return patience.judge(request, shape, checksums, asked_ms, latency_ms, is_refusal)
+
+    def _checksums(self, request, begin, end):
+        # Of all frames that could answer this question.
+        return [self._buffer[at - 2] | self._buffer[at - 1] << 8 for at in self._ends(request, begin, end)]
+
+    def _ends(self, request, at, end):
+        while True:
+            frame = rtu.find_answer(request, self._buffer, at, end)
+            if frame is None:
+                return
+            at = frame[0] + frame[1]
+            yield at
 
     async def _await_answer(self, request, asked_ms, timeout_ms):
         # The time an answer takes on the wire comes on top of the instrument's own timeout.
@@ -105,7 +103,7 @@ class Client:
             if answer is not None:
                 return answer
 
-    async def _give_up(self, request, asked_ms, patience):
+    async def _give_up(self, request, shape, asked_ms, patience):
         # Count what happened, then listen until the line has been quiet long enough.
         begin = self._echo(request)
         strays = rtu.count_answers(self._buffer, begin, self._held)
@@ -113,27 +111,28 @@ class Client:
             self.crc_errors += 1
         else:
             self.timeouts += 1
-        late, _ = await self._listen((self._held, 0), patience.quiet_ms())
-        patience.gave_up(late, self._ticks.ticks_diff(self._last_ms, asked_ms))
+        late = await self._listen(self._held, patience.quiet_ms(), patience)
         self.late_answers += strays + late
+        latency_ms = self._ticks.ticks_diff(self._last_ms, asked_ms)
+        checksums = self._checksums(request, begin, self._heard) if late else ()
+        patience.gave_up(request, shape, checksums, asked_ms, latency_ms)
 
-    async def _listen(self, answer, quiet_ms):
-        # Listen until nothing has come for quiet_ms. Returns how many good answers came behind this one, and how many
-        # of them repeat it byte for byte. A line that never falls silent is left after three such times: the next
-        # question is lost in the babble, and counted.
-        end = answer[0] + answer[1]
+    async def _listen(self, end, quiet_ms, patience):
+        # Listen until nothing has come for quiet_ms. Returns how many good answers came behind `end`; they stand in the
+        # buffer up to _heard. A line that never falls silent is left in the end: the next question is lost in the
+        # babble, and counted.
         began_ms = self._ticks.ticks_ms()
-        late = alike = 0
-        while self._since(began_ms) < 3 * quiet_ms and await self._receive(quiet_ms):
+        longest_ms = LISTEN_AT_MOST * patience.timeout_ms
+        late = 0
+        while await self._receive(max(0, min(quiet_ms, longest_ms - self._since(began_ms)))):
+            if self._since(began_ms) >= longest_ms:
+                break
             if self._held == len(self._buffer):  # keep the answer in front, make room behind it
                 late += rtu.count_answers(self._buffer, end, self._held)
                 self._held = end
         late += rtu.count_answers(self._buffer, end, self._held)
-        if answer[1] and self._held - end == answer[1]:
-            view = memoryview(self._buffer)
-            alike = int(view[answer[0] : end] == view[end : self._held])
-        self._held = end
-        return late, alike
+        self._heard, self._held = self._held, end
+        return late
 
     async def _discard(self):
         # What stands in the receiver before a question answers nothing we asked: boot noise, or a very late answer.
@@ -173,3 +172,12 @@ class Client:
 
     def _since(self, began_ms):
         return self._ticks.ticks_diff(self._ticks.ticks_ms(), began_ms)
+
+
+def _shape(request):
+    # What tells the answers to two questions apart besides their content: function, and for reads the length, for
+    # writes the register and value that are confirmed.
+    function = request[1]
+    if function in (rtu.WRITE_SINGLE, rtu.WRITE_MULTIPLE):
+        return bytes(request[1:6])
+    return function << 8 | rtu.longest_answer(request)

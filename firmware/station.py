@@ -22,12 +22,18 @@ _WATCH_MS = 1000
 _MOST_WAITING = 256  # records that wait for a flash that takes none; beyond that the oldest go
 _COLLECT_EVERY = 8192  # bytes of garbage: little and often keeps the heap's peak low
 _COUNT_MAX = 0x7FFFFFFF
+_HEALTH_MAX = 3_999_999
 
 # Health parameters of the vocabulary, sensor 0
 _FREE_HEAP = 18
 _BUS_TIMEOUTS = 19
 _BUS_CRC_ERRORS = 20
 _BUS_LATE_ANSWERS = 21
+_BUS_QUESTIONS = 22
+_BUS_QUESTIONS_HELD = 23
+_BUS_LATENCY_MEDIAN = 24
+_BUS_LATENCY_P99 = 25
+_BUS_LATENCY_MAX = 26
 
 
 class Station:
@@ -132,10 +138,8 @@ class Station:
         gc.collect()
         values = [(_FREE_HEAP, free_heap() * 10 // 1024)]
         if self.client is not None:
-            values.append((_BUS_TIMEOUTS, self.client.timeouts))
-            values.append((_BUS_CRC_ERRORS, self.client.crc_errors))
-            values.append((_BUS_LATE_ANSWERS, self.client.late_answers))
-        return [(time, min(value, 3_999_999), 0, parameter, NOT_EVALUATED) for parameter, value in values]
+            values += _bus_health(self.client)
+        return [(time, min(value, _HEALTH_MAX), 0, parameter, NOT_EVALUATED) for parameter, value in values]
 
     def _store(self, entries):
         # Records that cannot be stored now wait for the next interval.
@@ -161,6 +165,24 @@ class Station:
             return
         self.journal.append([self._event(EVENT_CLOCK_SET, step_s, unix_s)])
         self.clock.set(unix_s, milliseconds, uncertainty_ms)
+
+
+def _bus_health(client):
+    # Counters run from the start of the board; latencies are those since the last time, and none when nothing answered.
+    values = [
+        (_BUS_TIMEOUTS, client.timeouts),
+        (_BUS_CRC_ERRORS, client.crc_errors),
+        (_BUS_LATE_ANSWERS, client.late_answers),
+        (_BUS_QUESTIONS, client.polls),
+        (_BUS_QUESTIONS_HELD, client.held),
+    ]
+    latencies = client.take_latencies()
+    median_ms = latencies.percentile(50)
+    if median_ms is not None:
+        values.append((_BUS_LATENCY_MEDIAN, median_ms))
+        values.append((_BUS_LATENCY_P99, latencies.percentile(99)))
+        values.append((_BUS_LATENCY_MAX, latencies.longest_ms))
+    return values
 
 
 def free_heap():

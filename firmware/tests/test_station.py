@@ -289,8 +289,39 @@ def test_health_is_written_every_so_many_intervals(instruments):
     parts = station_of(instruments, health_every=2)
     parts.run_for(240)
     assert [(r.time - NOW, r.parameter) for r in records(parts) if r.sensor == 0] == [
-        (end, parameter) for end in (120, 240) for parameter in (18, 19, 20, 21)
+        (end, parameter) for end in (120, 240) for parameter in range(18, 27)
     ]
+
+
+def test_bus_health_tells_questions_silence_and_latency(instruments):
+    parts = station_of(instruments, health_every=1)
+    parts.run_for(30)
+    instruments.silent.add(144)
+    parts.run_for(30)
+    health = {r.parameter: r.count for r in records(parts) if r.sensor == 0}
+    assert (health[19], health[20], health[21], health[22], health[23]) == (3, 0, 0, 14, 0)
+    assert health[24] <= health[25] <= health[26] <= 50
+
+
+def test_no_latency_is_told_when_nothing_answered(instruments):
+    instruments.silent |= {1, 144}
+    parts = station_of(instruments, health_every=1)
+    parts.run_for(60)
+    assert {r.parameter for r in records(parts) if r.sensor == 0} == {18, 19, 20, 21, 22, 23}
+
+
+def test_one_dead_instrument_takes_no_reading_from_eleven_others(instruments):
+    wind = content()["sensors"][1]
+    dead = dict(wind, number=12, address=99, retries=3, timeout_ms=1000)
+    others = [dict(wind, number=number, address=100 + number) for number in range(1, 12)]
+    instruments.silent.add(99)
+    parts = station_of(instruments, sensors=[dead, *others], health_every=0)
+    parts.run_for(600)
+    asked = sum(1 for question in instruments.asked if question[0] == 99)
+    readings = [(r.sensor, r.flag) for r in records(parts)]
+    assert {flag for sensor, flag in readings if sensor < 12} == {2}
+    # Three samples with all retries (four askings of twice the timeout), then ever fewer: 6 % of these ten minutes.
+    assert asked * 2 * dead["timeout_ms"] < 0.06 * 600_000
 
 
 def test_records_wait_while_the_flash_takes_none(instruments):
