@@ -4,14 +4,12 @@
 #     ConfigurationError   the file is refused; the station runs on its defaults
 #     JournalError         not all records were stored; the rest may be tried again
 #     ClockRefused         the given time cannot be right; keep the old one
-#     CommandRefused       what the gateway asked for was not done; the code tells it why (registers.RESULTS)
+#     CommandRefused       what the gateway asked for was not done; result names why (firmware.commands.RESULTS)
 #       ImageRefused         a firmware image that is not one of ours, or not for this board
 #     BusError             no usable answer from an instrument
 #       NoAnswer             nothing came in time: ask again later
 #       BadAnswer            bytes came, none of them a good frame: ask again
 #       Refused              the instrument said no (Modbus exception): asking again does not help
-
-BAD_IMAGE = 14  # as in registers.RESULTS
 
 
 class StationError(Exception):
@@ -34,14 +32,14 @@ class ClockRefused(StationError):
 
 
 class CommandRefused(StationError):
-    def __init__(self, code, text):
+    def __init__(self, result, text):
         super().__init__(text)
-        self.code = code
+        self.result = result
 
 
 class ImageRefused(CommandRefused):
     def __init__(self, text):
-        super().__init__(BAD_IMAGE, "image refused: " + text)
+        super().__init__("bad image", "image refused: " + text)
 
 
 class BusError(StationError):

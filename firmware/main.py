@@ -1,5 +1,5 @@
 # Power on to running station. The one file that touches the board's hardware; everything else is handed what it needs.
-import asyncio
+# The loader imports it from a slot and runs what start() returns; this file is not kept in memory meanwhile.
 import gc
 import os
 import sys
@@ -8,7 +8,7 @@ import time
 import machine
 
 import firmware
-from firmware import version
+from firmware import lazy, version
 from firmware.bus import Client
 from firmware.clock import Clock
 from firmware.errors import ConfigurationError, JournalError
@@ -16,38 +16,59 @@ from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
+from firmware.slots import Slots
 from firmware.station import Station
+from firmware.upkeep import Upkeep
 from firmware.uplink import Server, Uplink
 
 WATCHDOG_MS = 8000  # the RP2040's longest is 8.3 s
 
 
-def run():
+def start():
+    # Returns the coroutine that is the station. It never ends.
     watchdog = machine.WDT(timeout=WATCHDOG_MS)
     clock = Clock(time, machine.RTC())
     log = Log("/log.txt", clock)
-    configuration = _load_configuration(log)
+    configuration, on_trial = _load_configuration(log)
     journal = _open_journal(configuration, log)
-    station, uplink = _assemble(configuration, clock, journal, log)
-    _note_start(station, log)
+    station, uplink = _assemble(configuration, on_trial, clock, journal, log)
     _say_start(configuration, journal)
-    asyncio.run(station.run(uplink, watchdog))
+    sys.modules.pop("firmware.main")
+    delattr(firmware, "main")
+    return station.run(uplink, watchdog)
 
 
 def _load_configuration(log):
-    # The checking code is needed once; its memory is given back afterwards.
-    from firmware import configuration as station_file
-
-    del sys.modules["firmware.configuration"]
-    delattr(firmware, "configuration")
+    # (configuration, whether it is on trial). The checking code is needed once; its memory is given back afterwards.
+    parse = lazy.borrow("configuration").parse
+    candidate = lazy.borrow("candidate").Candidate()
     try:
-        with open("/station.json", "rb") as file:
-            return station_file.parse(file.read())
+        if candidate.is_there():
+            if candidate.count_start():
+                return _parse_file(parse, candidate.path), True
+            log.write("configuration on trial: given up after its last start")
+            candidate.give_up()
+    except ConfigurationError as error:
+        log.fault("new configuration refused, the old one stays", error)
+        candidate.give_up()
+    except OSError as error:
+        log.fault("new configuration not tried", error)
+    return _load_confirmed(parse, log), False
+
+
+def _load_confirmed(parse, log):
+    try:
+        return _parse_file(parse, "/station.json")
     except OSError:
         log.write("no /station.json: flash the station; until then it answers at address 247")
     except ConfigurationError as error:
         log.fault("configuration refused, answering at address 247", error)
-    return station_file.DEFAULT
+    return lazy.borrow("configuration").DEFAULT
+
+
+def _parse_file(parse, path):
+    with open(path, "rb") as file:
+        return parse(file.read())
 
 
 def _open_journal(configuration, log):
@@ -61,13 +82,28 @@ def _open_journal(configuration, log):
     return journal
 
 
-def _assemble(configuration, clock, journal, log):
+def _assemble(configuration, on_trial, clock, journal, log):
     bus = _open_line(configuration.bus, log, "bus") if configuration.sensors else None
     uplink_line = _open_line(configuration.uplink, log, "uplink")
     instruments = [Instrument(sensor, clock) for sensor in configuration.sensors]
     station = Station(configuration, clock, journal, log, Client(bus) if bus else None, instruments)
-    server = Server(configuration.address, configuration.station, version.TEXT, station)
-    return station, Uplink(uplink_line, server) if uplink_line else None
+    _note_start(station, log)
+    slots = Slots(firmware.__path__[1:2])  # "/a/firmware" or "/b/firmware"
+    upkeep = Upkeep(station, slots, on_trial, version.VERSION, log, machine.reset)
+    _settle(upkeep, log)
+    if uplink_line is None:
+        upkeep.cannot_be_reached()
+        return station, None
+    return station, Uplink(
+        uplink_line, Server(configuration.address, configuration.station, version.TEXT, station, upkeep)
+    )
+
+
+def _settle(upkeep, log):
+    try:
+        upkeep.settle()
+    except (OSError, JournalError) as error:
+        log.fault("last update not noted, it is tried again at the next start", error)
 
 
 def _open_line(port, log, name):

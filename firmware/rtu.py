@@ -11,6 +11,8 @@ READ_HOLDING = 3
 READ_INPUT = 4
 WRITE_SINGLE = 6
 WRITE_MULTIPLE = 16
+READ_FILE = 20
+WRITE_FILE = 21
 READ_WRITE = 23
 IDENTIFY = 43
 IDENTIFY_MEI = 14
@@ -20,6 +22,7 @@ ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
 DEVICE_FAILURE = 4
+BUSY = 6
 
 MAX_FRAME = 256
 
@@ -85,6 +88,8 @@ def request_length(data, start, end):
         return 8
     if function == WRITE_MULTIPLE:
         return 9 + data[start + 6] if held > 6 else MORE
+    if function in (READ_FILE, WRITE_FILE):
+        return 5 + data[start + 2] if held > 2 else MORE
     if function == READ_WRITE:
         return 13 + data[start + 10] if held > 10 else MORE
     if function == IDENTIFY:

@@ -16,8 +16,10 @@ _VENDOR, _PRODUCT = b"Tram", b"station"
 
 class Server:
     # station has: register values by the names of the map (status), channels, journal, set_clock()
-    def __init__(self, address, station_id, version_text, station):
+    # upkeep: firmware.upkeep.Upkeep
+    def __init__(self, address, station_id, version_text, station, upkeep):
         self.address = address
+        self.upkeep = upkeep
         self._station = station
         self._objects = {0: _VENDOR, 1: _PRODUCT, 2: version_text.encode(), 0x80: station_id.encode()}
         self._image = bytearray(2 * registers.INPUT_END)
@@ -26,6 +28,8 @@ class Server:
             rtu.READ_HOLDING: self._read_holding,
             rtu.READ_INPUT: self._read_input,
             rtu.WRITE_MULTIPLE: self._write_holding,
+            rtu.READ_FILE: upkeep.answer_file,
+            rtu.WRITE_FILE: upkeep.answer_file,
             rtu.READ_WRITE: self._fetch_records,
             rtu.IDENTIFY: self._identify,
         }
@@ -54,10 +58,12 @@ class Server:
         first, count = struct.unpack(">HH", request[2:6])
         if not 1 <= count <= 125:
             return -rtu.ILLEGAL_VALUE
-        if first + count > registers.HOLDING_END:
+        end = first + count
+        if end > registers.HOLDING_END and not registers.COMMAND <= first < end <= registers.COMMANDS_END:
             return -rtu.ILLEGAL_ADDRESS
-        image = bytearray(2 * registers.HOLDING_END)
+        image = bytearray(2 * registers.COMMANDS_END)
         registers.fill(registers.HOLDING, self._station.status, image, first, count)
+        registers.fill(registers.COMMANDS, self.upkeep, image, first, count)
         return _registers_out(out, image, first, count)
 
     def _read_input(self, request, out):
@@ -98,9 +104,9 @@ class Server:
         first, count = struct.unpack(">HH", request[2:6])
         if request[6] != 2 * count or not 1 <= count <= 123:
             return -rtu.ILLEGAL_VALUE
-        if (
-            first != 0 or not 2 <= count <= registers.HOLDING_END
-        ):  # the two halves of a time are set together or not at all
+        if first == registers.COMMAND and count == registers.COMMAND_SIZE:
+            return self._command(request, out)
+        if first != 0 or not 2 <= count <= registers.HOLDING_END:  # both halves of a time are set, or none
             return -rtu.ILLEGAL_ADDRESS
         values = struct.unpack(">IHH", bytes(request[7 : 7 + 2 * count]) + bytes(2 * (registers.HOLDING_END - count)))
         if values[1] > 999:
@@ -111,6 +117,12 @@ class Server:
             return -rtu.ILLEGAL_VALUE
         except JournalError:
             return -rtu.DEVICE_FAILURE
+        out[2:6] = request[2:6]
+        return 6
+
+    def _command(self, request, out):
+        if not self.upkeep.ask(*struct.unpack(">HI", bytes(request[7:13]))):
+            return -rtu.BUSY
         out[2:6] = request[2:6]
         return 6
 
@@ -137,6 +149,7 @@ class Server:
             return -rtu.DEVICE_FAILURE
         for i in range(3 + held * SIZE, 3 + most * SIZE):
             out[i] = 0xFF
+        self.upkeep.fetches += 1
         out[2] = most * SIZE
         return 3 + most * SIZE
 
@@ -182,6 +195,7 @@ class Uplink:
 
     async def serve_once(self):
         # Listen for a moment; answer the question if one came. Returns whether one did.
+        self._server.upkeep.come_round()
         if self._held == len(self._heard):  # others talk without a pause: keep what may be the beginning of a question
             self._held = rtu.MAX_FRAME
             self._heard[: self._held] = self._heard[-self._held :]

@@ -11,9 +11,11 @@ from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
+from firmware.slots import Slots
 from firmware.station import Station
 from firmware.tests.flash import Flash
 from firmware.tests.wire import Ticks, Uart
+from firmware.upkeep import Upkeep
 
 
 class Wall:
@@ -38,7 +40,9 @@ class Wall:
 class Parts:
     """A station and all it stands on. `answer` plays the instruments."""
 
-    def __init__(self, configuration=DEFAULT, answer=lambda question: [], log_path=None, flash=None, seconds=0):
+    def __init__(
+        self, configuration=DEFAULT, answer=lambda question: [], log_path=None, flash=None, seconds=0, root="/nowhere"
+    ):
         self.ticks = Ticks()
         self.wall = Wall(seconds)
         self.clock = Clock(self.wall, self.wall)
@@ -53,6 +57,17 @@ class Parts:
         self.station = Station(
             configuration, self.clock, self.journal, self.log, self.client, self.instruments, self.ticks
         )
+        self.restarts = 0
+        self.root = str(root)
+        self.upkeep = self.upkeep_of(Slots(None, self.root + "/slots"))
+
+    def upkeep_of(self, slots, configuration_on_trial=False, version=(0, 1, 0)):
+        return Upkeep(
+            self.station, slots, configuration_on_trial, version, self.log, self.restart, self.ticks, self.root
+        )
+
+    def restart(self):
+        self.restarts += 1
 
     def run_for(self, seconds):
         """Let the sample and record loops come round while `seconds` of the wall clock pass."""

@@ -26,7 +26,7 @@ ON_BOARDS = {
     "time",
 }
 ONLY_ON_UNIX = {"system", "getenv", "environ", "popen"}  # of os: the virtual board has them, a real one has not
-HARDWARE = {"main"}  # the only module that may import machine
+HARDWARE = {"main", "loader"}  # the only modules that may import machine
 LONGEST_FILE = 400
 
 

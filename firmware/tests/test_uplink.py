@@ -21,7 +21,7 @@ NOW = 1_780_000_000
 
 
 def server_of(parts):
-    return Server(ADDRESS, "vam-kenh", "0.1.0", parts.station)
+    return Server(ADDRESS, "vam-kenh", "0.1.0", parts.station, parts.upkeep)
 
 
 @pytest.fixture
@@ -218,12 +218,14 @@ def test_whatever_is_on_the_line_the_next_question_is_answered(noise):
 
 
 def test_every_register_of_the_map_has_a_value(parts):
-    for _, _, name, _ in registers.INPUT + registers.HOLDING:
+    for _, _, name in registers.INPUT + registers.HOLDING:
         assert getattr(parts.station.status, name)() is not None
+    for _, _, name in registers.COMMANDS:
+        assert getattr(parts.upkeep, name)() is not None
 
 
 def test_no_two_rows_of_the_map_overlap():
-    for table in (registers.INPUT, registers.HOLDING):
+    for table in (registers.INPUT, registers.HOLDING + registers.COMMANDS):
         ends = [(row[0], row[0] + row[1]) for row in table]
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(ends))
 

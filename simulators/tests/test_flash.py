@@ -22,9 +22,9 @@ from simulators.virtual_board.errors import VirtualBoardMissing
 from station_config import flash as flashing
 from station_config.board import board_configuration, encode
 from station_config.commands import app
-from station_config.console import MAIN_PY, Board
+from station_config.console import Board
 from station_config.errors import BoardError, BoardSilent, BoardStorageFull, VerificationFailed
-from station_config.flash import board_files, compile_firmware, flash
+from station_config.flash import board_files, flash
 from station_config.journal import read_journal
 from station_config.network import load_network
 
@@ -33,7 +33,7 @@ FLASH_BYTES = 512 * 1024
 BITING = """\
 import machine, time
 
-def run():
+def start():
     watchdog = machine.WDT(timeout=1500)
     print("tram station=xuan-hoa journal=00000000 next_seq=1 version=0.0.0")
     while True:
@@ -91,7 +91,7 @@ def _powered(
 
 def _other_firmware(directory: Path, main: str) -> dict[str, bytes]:
     (directory / "main.py").write_text(main, encoding="utf-8")
-    return {**compile_firmware(directory), "/station.json": _configuration("xuan-hoa"), "/main.py": MAIN_PY}
+    return board_files(_configuration("xuan-hoa"), folder=directory)
 
 
 def _sha256(data: bytes) -> str:
@@ -137,9 +137,9 @@ def test_modules_of_older_versions_are_removed_since_they_would_come_first(
     board: VirtualBoard, files: dict[str, bytes]
 ) -> None:
     with Board(str(board.console_path)) as link, link.maintenance():
-        link.write_file("/firmware/record.py", b"raise ValueError('an old module')\n")
+        link.write_file("/a/firmware/record.py", b"raise ValueError('an old module')\n")
     done = flash(str(board.console_path), files)
-    assert (done.written, done.removed) == ((), ("/firmware/record.py",))
+    assert (done.written, done.removed) == ((), ("/a/firmware/record.py",))
 
 
 def test_a_program_that_is_not_ours_gives_way(tmp_path: Path, files: dict[str, bytes]) -> None:
@@ -169,7 +169,7 @@ def test_a_file_that_reads_back_differently_is_named(board: VirtualBoard) -> Non
 
 
 def test_a_firmware_that_fails_shows_why(tmp_path: Path) -> None:
-    broken = _other_firmware(tmp_path, "def run():\n    raise ValueError('no such pin')\n")
+    broken = _other_firmware(tmp_path, "def start():\n    raise ValueError('no such pin')\n")
     with _powered(tmp_path) as board, pytest.raises(BoardSilent, match="ValueError: no such pin"):
         flash(str(board.console_path), broken)
 

@@ -1,0 +1,105 @@
+# Installed as /main.py by tram-station, and never changed by an update: chooses the slot whose application runs.
+#
+#   /a/firmware/*.mpy, /b/firmware/*.mpy   the two slots
+#   /slots                                 8 bytes, replaced whole: active slot, candidate slot or "-", starts of the
+#                                          candidate so far, what became of the last one; a checksum
+#   /maintenance                           keeps the application, and with it the watchdog, from starting once
+#
+# A candidate gets TRIES starts to confirm itself (firmware.trial); then the active slot runs again. A slot that cannot
+# be imported gives way to the other. Everything is tried under the watchdog, so whatever hangs or fails starts again.
+import gc
+import hashlib
+import os
+import sys
+
+STATE = "/slots"
+TRIES = 3
+WATCHDOG_MS = 8000  # the RP2040's longest is 8.3 s
+
+
+def seal(text):
+    # The file's bytes for four characters.
+    raw = text.encode()
+    return raw + hashlib.sha256(raw).digest()[:4]
+
+
+def read_state(path=STATE):
+    # Without a readable state slot a runs; if there is nothing in it, b.
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(16)
+        return raw[:4].decode() if seal(raw[:4].decode()) == raw else "a-0-"
+    except (OSError, ValueError):
+        return "a-0-"
+
+
+def write_state(text, path=STATE):
+    with open(path + ".new", "wb") as file:
+        file.write(seal(text))
+    os.rename(path + ".new", path)
+
+
+def other(slot):
+    return "b" if slot == "a" else "a"
+
+
+def choose(path=STATE):
+    # The slots in the order to try them. A candidate's start is counted before it is made.
+    active, candidate, starts, outcome = read_state(path)
+    if candidate == "-":
+        return active, other(active)
+    try:
+        if int(starts) < TRIES:
+            write_state(active + candidate + str(int(starts) + 1) + outcome, path)
+            return candidate, active
+        write_state(active + "-0R", path)
+    except OSError as error:  # a start that cannot be counted is not made
+        print("tram loader: %s cannot be written: %s" % (path, error))
+    return active, other(active)
+
+
+def wanted_for_maintenance():
+    try:
+        os.remove("/maintenance")
+    except OSError:
+        return False
+    return True
+
+
+def load(slots):
+    # The start function of the first slot that can be imported, or None.
+    for slot in slots:
+        sys.path.insert(0, "/" + slot)
+        try:
+            from firmware.main import start
+
+            return start
+        except Exception as error:  # whatever is wrong with it, the other one may be whole
+            print("tram loader: slot %s cannot be used" % slot)
+            sys.print_exception(error)
+        sys.path.pop(0)
+        for name in list(sys.modules):
+            if name.split(".")[0] == "firmware":
+                del sys.modules[name]
+        gc.collect()
+    return None
+
+
+if __name__ == "__main__":
+    if wanted_for_maintenance():
+        print("tram maintenance: the application was not started, reset to start it")
+    else:
+        import asyncio
+
+        import machine
+
+        machine.WDT(timeout=WATCHDOG_MS)
+        gc.threshold(4096)  # what importing leaves behind is not left to lie between the modules
+        start = load(choose())
+        if start is None:
+            print("tram loader: no slot can be used: flash the station")
+        else:
+            application = start()
+            del start, load, choose, wanted_for_maintenance, write_state, read_state, seal, other
+            gc.collect()
+            asyncio.run(application)
