@@ -1,8 +1,11 @@
-"""Three instruments as their makers document them: register map, byte order, timing and bad manners.
+"""Instruments as their makers document them: register map, byte order, timing and bad manners.
 
 An instrument is asked in Modbus terms and answers with registers, with an exception code, or not at all. It knows
 nothing of wires: `instrument_bus` puts several of them on one line. Every value is computed at the moment it is asked
 for, from bench time, so nothing runs while nobody asks.
+
+Three stand in the simulated river and weather, with their own noise and bad manners; any other instrument we have a
+file of can be simulated from that file (`toml_instrument`).
 
     Yosemitech Y520     conductivity at 25 °C, water temperature    DCBA floats, start command without registers
     Keller Acculevel    water pressure, water temperature           ABCD floats
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import math
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,22 +74,16 @@ class Surroundings(Protocol):
         """Height of the pressure sensor above the datum of `WaterState.level_m`."""
 
 
-class Instrument:
-    """What the three have in common: an address, bench time, noise, faults."""
+class Instrument(ABC):
+    """What all have in common: a model, an address, bench time, faults."""
 
-    model: ClassVar[str]
+    model: str
     possible_faults: ClassVar[frozenset[Fault]] = frozenset(Fault)
     sends_exceptions: ClassVar[bool] = True
 
-    def __init__(
-        self, address: int, surroundings: Surroundings, clock: Clock, name: str, seed: int, noise: float
-    ) -> None:
+    def __init__(self, address: int, clock: Clock) -> None:
         self.address = address
-        self._surroundings = surroundings
         self._clock = clock
-        self._name = name
-        self._seed = seed
-        self._noise = noise
         self._faults: dict[Fault, float] = {}
 
     def set_fault(self, fault: Fault, on: bool) -> None:
@@ -115,8 +113,8 @@ class Instrument:
         """Say whether a request to this address is for this instrument."""
         return address == self.address
 
-    def _read(self, function: int, address: int, count: int) -> list[int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, function: int, address: int, count: int) -> list[int]: ...
 
     def _write(self, function: int, address: int, registers: list[int]) -> None:
         raise Refused(ILLEGAL_FUNCTION)
@@ -124,6 +122,19 @@ class Instrument:
     def _measuring_time(self) -> float:
         """Return the moment whose values are shown: now, or when the values got stuck."""
         return self._faults.get(Fault.STUCK, self._clock.now())
+
+
+class SurroundedInstrument(Instrument):
+    """An instrument that stands in the simulated water and air, and adds its own noise."""
+
+    def __init__(
+        self, address: int, surroundings: Surroundings, clock: Clock, name: str, seed: int, noise: float
+    ) -> None:
+        super().__init__(address, clock)
+        self._surroundings = surroundings
+        self._name = name
+        self._seed = seed
+        self._noise = noise
 
     def _disturbed(self, value: float, deviation: float, what: str) -> float:
         """Add the instrument's own noise; the same second gives the same noise."""
@@ -136,19 +147,19 @@ class Instrument:
         return Fault.DRY in self._faults
 
 
-def _picked(registers: Registers, address: int, count: int) -> list[int] | None:
+def picked(registers: Registers, address: int, count: int) -> list[int] | None:
     """Return the registers asked for, or None when one of them does not exist."""
     wanted = [registers.get(at) for at in range(address, address + count)]
     return None if None in wanted else [register for register in wanted if register is not None]
 
 
-def _laid_out(address: int, data: bytes) -> dict[int, int]:
+def laid_out(address: int, data: bytes) -> dict[int, int]:
     """Return bytes as registers from `address` on, padded to a whole register."""
     padded = data + b"\0" * (len(data) % 2)
     return {address + at: register for at, (register,) in enumerate(struct.iter_unpack(">H", padded))}
 
 
-class YosemitechY520(Instrument):
+class YosemitechY520(SurroundedInstrument):
     """Conductivity probe: compensates to 25 °C itself, shows 0.000 while it warms up, silent where others refuse."""
 
     model = "yosemitech-y520"
@@ -172,7 +183,7 @@ class YosemitechY520(Instrument):
         return address in (self.address, self.ANY_ADDRESS)
 
     def _read(self, function: int, address: int, count: int) -> list[int]:
-        registers = _picked(self._map(address), address, count) if function == 3 else None
+        registers = picked(self._map(address), address, count) if function == 3 else None
         if registers is None:
             raise NoAnswer
         if address == self.STOP:
@@ -188,7 +199,7 @@ class YosemitechY520(Instrument):
             self.ID: lambda: bytes((self.address, 0)),
             self.STOP: lambda: b"\0\0",
         }
-        return _laid_out(address, answers[address]()) if address in answers else {}
+        return laid_out(address, answers[address]()) if address in answers else {}
 
     def _write(self, function: int, address: int, registers: list[int]) -> None:
         data = struct.pack(f">{len(registers)}H", *registers)
@@ -221,7 +232,7 @@ class YosemitechY520(Instrument):
         return temperature, self._k * raw + self._b
 
 
-class KellerAcculevel(Instrument):
+class KellerAcculevel(SurroundedInstrument):
     """Level transmitter: pressure of the water above it (vented to the air) in bar, and its own temperature."""
 
     model = "keller-acculevel"
@@ -231,7 +242,7 @@ class KellerAcculevel(Instrument):
     def _read(self, function: int, address: int, count: int) -> list[int]:
         if function != 3:
             raise Refused(ILLEGAL_FUNCTION)
-        registers = _picked(self._map(), address, count)
+        registers = picked(self._map(), address, count)
         if registers is None:
             raise Refused(ILLEGAL_ADDRESS)
         return registers
@@ -239,8 +250,8 @@ class KellerAcculevel(Instrument):
     def _map(self) -> Registers:
         pressure_bar, temperature_c = self._values()
         return {
-            **_laid_out(self.P1, struct.pack(">ff", pressure_bar, temperature_c)),
-            **_laid_out(self.SERIAL, struct.pack(">I", 400_000 + self._seed % 100_000)),
+            **laid_out(self.P1, struct.pack(">ff", pressure_bar, temperature_c)),
+            **laid_out(self.SERIAL, struct.pack(">I", 400_000 + self._seed % 100_000)),
         }
 
     def _values(self) -> tuple[float, float]:
@@ -267,7 +278,7 @@ def _relative_density(water: WaterState) -> float:
     return (fresh + 0.75 * (0.0 if math.isnan(salt) else salt)) / 1000.0
 
 
-class EcowittWn90lp(Instrument):
+class EcowittWn90lp(SurroundedInstrument):
     """Weather station: wind is new every 2 s, everything else every 8.75 s."""
 
     model = "ecowitt-wn90lp"
@@ -279,7 +290,7 @@ class EcowittWn90lp(Instrument):
     def _read(self, function: int, address: int, count: int) -> list[int]:
         if function != 3:
             raise Refused(ILLEGAL_FUNCTION)
-        registers = _picked(self._map(), address, count)
+        registers = picked(self._map(), address, count)
         if registers is None:
             raise Refused(ILLEGAL_ADDRESS)
         return registers
@@ -311,6 +322,6 @@ def _scaled(value: float, per_unit: float, offset: int = 0) -> int:
     return raw if 0 <= raw < 0xFFFF else 0xFFFF
 
 
-MODELS: Mapping[str, type[Instrument]] = {
+MODELS: Mapping[str, type[SurroundedInstrument]] = {
     model.model: model for model in (YosemitechY520, KellerAcculevel, EcowittWn90lp)
 }

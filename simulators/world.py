@@ -1,6 +1,6 @@
 """`tram-sim world`: the instruments of all stations in a simulated or replayed river, in one process.
 
-    configuration -> surroundings of each station (estuary or replay, weather) -> three instruments -> one bus per pty
+    configuration -> surroundings of each station (estuary or replay, weather) -> its instruments -> one bus per pty
     control socket: faults of instruments while they run, and the truth they measure
 
 Values are computed when an instrument is asked, from bench time (TRAM_BENCH_CLOCK) or the system's clock; while nobody
@@ -8,6 +8,10 @@ asks the process sleeps. Configuration (JSON):
 
     {"stations": [{"id": "xuan-hoa", "river_km": 42, "port": "/path/of/a/pty", "shift_s": 7200, "elevation_m": -3.0}],
      "seed": 1, "replay": null, "socket": "/path/of/control.socket"}
+
+A station has the usual three instruments, or those its "instruments" name: {"sensor": 1, "model": "keller-acculevel",
+"address": 2}. Models that do not stand in the simulated water are any instrument's file with the values it shall show:
+{"sensor": 4, "model": "aqualabo-c4e", "address": 30, "values": {"water_temperature": 28.4, "conductivity_25": 7.28}}.
 
 Control, one JSON object per line over the unix socket, one answer per line ({"ok": true} or {"error": "…"}):
 
@@ -38,8 +42,10 @@ from simulators.estuary import Estuary, Place, WaterState
 from simulators.instrument_bus import InstrumentBus
 from simulators.instruments import MODELS, Fault, Instrument
 from simulators.replay import Replay, read_series
+from simulators.toml_instrument import TomlInstrument
 from simulators.weather import WeatherState, weather
 from station_config.clock import Clock, clock_from_environment
+from station_config.instruments import load_instruments
 
 PORT_TIMEOUT_S = 10.0
 
@@ -62,6 +68,7 @@ class InstrumentChoice(_Model):
     sensor: int = Field(ge=1, le=255)
     model: str
     address: int = Field(ge=1, le=247)
+    values: dict[str, float] | None = None  # parameter: what it shows, for any model we have a file of
 
 
 _USUAL_INSTRUMENTS = (
@@ -138,12 +145,21 @@ def read_configuration(path: Path) -> WorldConfiguration:
     except ValidationError as error:
         faults = _faults_of(error).splitlines()
         raise WorldConfigurationError("\n".join(f"{path}: {fault}" for fault in faults)) from None
-    unknown = {choice.model for station in configuration.stations for choice in station.instruments} - set(MODELS)
-    if unknown:
-        raise WorldConfigurationError(
-            f"{path}: no such instrument: {', '.join(sorted(unknown))}; have {', '.join(MODELS)}"
-        )
+    faults = [_fault_of(choice) for station in configuration.stations for choice in station.instruments]
+    if any(faults):
+        raise WorldConfigurationError("\n".join(f"{path}: {fault}" for fault in faults if fault))
     return configuration
+
+
+def _fault_of(choice: InstrumentChoice) -> str:
+    if choice.values is None:
+        known = ", ".join(MODELS)
+        return "" if choice.model in MODELS else f"no such instrument: {choice.model}; have {known}; others need values"
+    definition = load_instruments().get(choice.model)
+    if definition is None:
+        return f"no file of an instrument: {choice.model}; have {', '.join(load_instruments())}"
+    missing = set(definition.parameters) ^ set(choice.values)
+    return f"{choice.model}: values must be those of {', '.join(definition.parameters)}" if missing else ""
 
 
 def build_stations(configuration: WorldConfiguration, clock: Clock) -> dict[str, Station]:
@@ -165,10 +181,19 @@ def _build_station(
     return Station(
         surroundings,
         {
-            one.sensor: MODELS[one.model](one.address, surroundings, clock, f"{choice.id} {one.sensor}", seed, noise)
+            one.sensor: _build_instrument(one, surroundings, f"{choice.id} {one.sensor}", seed, noise, clock)
             for one in choice.instruments
         },
     )
+
+
+def _build_instrument(
+    choice: InstrumentChoice, surroundings: StationSurroundings, name: str, seed: int, noise: float, clock: Clock
+) -> Instrument:
+    values = choice.values
+    if values is None:
+        return MODELS[choice.model](choice.address, surroundings, clock, name, seed, noise)
+    return TomlInstrument(choice.model, load_instruments()[choice.model], choice.address, lambda _: values, clock)
 
 
 class _TruthAsked(_Model):

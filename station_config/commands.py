@@ -18,6 +18,7 @@ from rich.table import Table
 from station_config.board import board_configuration, encode
 from station_config.errors import ConfigurationError, StationConfigError
 from station_config.instruments import load_instruments
+from station_config.instruments.frames import FRAMES, find_frame_faults
 from station_config.network import Network, load_network
 from station_config.parameters import load_parameters
 from station_config.thresholds import load_thresholds
@@ -108,6 +109,9 @@ def check(network: NetworkOption, as_json: JsonOption = False) -> None:
     """
     with _explained():
         vocabulary, instruments, thresholds = load_parameters(), load_instruments(), load_thresholds()
+        frame_faults = find_frame_faults(FRAMES, instruments)
+        if frame_faults:
+            raise ConfigurationError("\n".join(frame_faults))
         checked = load_network(network)
         sizes = {station.id: len(encode(board_configuration(checked, station.id))) for station in checked.stations}
     if as_json:

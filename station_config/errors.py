@@ -2,6 +2,8 @@
 
 StationConfigError              the base: print its text and stop
 ├── ConfigurationError          a file is wrong: the text lists every fault as file:line, correct them
+├── KeyRefused                  a key cannot be used, or its file not written: take another
+├── ImageRefused                a firmware image is damaged, or not signed by the keys given: build it again
 └── BoardError                  a board or its port: look at the cable, the port, the power
     ├── PortUnavailable         the port is not there, or another program holds it
     ├── BoardSilent             nothing that speaks MicroPython answers: check power and cable, try again
@@ -18,6 +20,14 @@ class StationConfigError(Exception):
 
 class ConfigurationError(StationConfigError):
     """A configuration file is wrong. The text has one line `file:line: key: what is wrong` for every fault."""
+
+
+class KeyRefused(StationConfigError):
+    """A key for signing updates, or its file, cannot be used."""
+
+
+class ImageRefused(StationConfigError):
+    """A firmware image that is not whole, or that no known key has signed."""
 
 
 class BoardError(StationConfigError):

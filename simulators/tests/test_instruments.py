@@ -19,6 +19,7 @@ from simulators.instruments import (
     KellerAcculevel,
     NoAnswer,
     Refused,
+    SurroundedInstrument,
     YosemitechY520,
 )
 from simulators.weather import WeatherState
@@ -67,7 +68,7 @@ def table() -> Table:
     return Table()
 
 
-def built(kind: type[Instrument], table: Table, clock: HandClock, noise: float = 0.0) -> Instrument:
+def built(kind: type[SurroundedInstrument], table: Table, clock: HandClock, noise: float = 0.0) -> Instrument:
     return kind(1, table, clock, "bench 1", seed=1, noise=noise)
 
 
