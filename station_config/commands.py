@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from station_config.board import board_configuration, encode
-from station_config.errors import ConfigurationError, StationConfigError
+from station_config.errors import ConfigurationError
+from station_config.image_commands import app as image_app
 from station_config.instruments import load_instruments
 from station_config.instruments.frames import FRAMES, find_frame_faults
 from station_config.network import Network, load_network
+from station_config.output import JsonOption, err, explained, out, print_json
 from station_config.parameters import load_parameters
 from station_config.thresholds import load_thresholds
 
@@ -33,15 +31,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(image_app)
 
 PortOption = Annotated[
     str, typer.Option("--port", help="Serial port of the board's USB console, e.g. /dev/ttyUSB0 or COM3.")
 ]
 NetworkOption = Annotated[Path, typer.Option("--network", help="The network's TOML file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
-
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -49,6 +44,12 @@ def flash(
     port: PortOption,
     network: NetworkOption,
     station: Annotated[str, typer.Option("--station", help="Id of the station this board will be.")],
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--key", help="Public key of firmware updates; without, those on the board stay. May be repeated."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put the firmware and a station's configuration on a board, check both, and see it start.
@@ -56,23 +57,24 @@ def flash(
     The journal on the board stays. Example:
     tram-station flash --port /dev/ttyUSB0 --network network.toml --station xuan-hoa
     """
-    with _explained():
+    with explained():
         from station_config.flash import board_files
         from station_config.flash import flash as flash_board
 
         configuration = encode(board_configuration(load_network(network), station))
+        keys = _board_keys(key) if key else None
         with _progress(as_json) as report:
-            done = flash_board(port, board_files(configuration), report)
+            done = flash_board(port, board_files(configuration, keys), report)
     if as_json:
-        _print_json(done.as_json())
+        print_json(done.as_json())
         return
     started = done.started
-    _out.print(f"[green]ok[/green] {started.station} runs firmware {started.version} on {done.machine}")
-    _out.print(
+    out.print(f"[green]ok[/green] {started.station} runs firmware {started.version} on {done.machine}")
+    out.print(
         f"   {len(done.written)} files written ({done.bytes_written} bytes), {len(done.unchanged)} were already there, "
         f"{len(done.removed)} removed; {done.seconds:.1f} s"
     )
-    _out.print(f"   journal {started.journal}, next record {started.next_seq}")
+    out.print(f"   journal {started.journal}, next record {started.next_seq}")
 
 
 @app.command()
@@ -86,18 +88,18 @@ def journal(
 
     Example: tram-station journal --port /dev/ttyUSB0 --out xuan-hoa.trb
     """
-    with _explained():
+    with explained():
         from station_config.journal import read_journal, write_batches
 
         with _progress(as_json) as report:
             read = read_journal(port, restart=not no_restart, report=report)
         written = write_batches(read, out)
     if as_json:
-        _print_json(written.as_json())
+        print_json(written.as_json())
     else:
         _show_journal(written)
     if written.restarted is False:
-        _err.print("tram-station: the records are safe, but the station was not seen starting again", style="red")
+        err.print("tram-station: the records are safe, but the station was not seen starting again", style="red")
         raise typer.Exit(1)
 
 
@@ -107,7 +109,7 @@ def check(network: NetworkOption, as_json: JsonOption = False) -> None:
 
     Every fault is named with its file and line. Example: tram-station check --network network.toml
     """
-    with _explained():
+    with explained():
         vocabulary, instruments, thresholds = load_parameters(), load_instruments(), load_thresholds()
         frame_faults = find_frame_faults(FRAMES, instruments)
         if frame_faults:
@@ -118,13 +120,11 @@ def check(network: NetworkOption, as_json: JsonOption = False) -> None:
         stations = [
             {"id": s.id, "sensors": len(s.sensors), "configuration_bytes": sizes[s.id]} for s in checked.stations
         ]
-        _print_json({"network": checked.name, "stations": stations, "instruments": sorted(instruments)})
+        print_json({"network": checked.name, "stations": stations, "instruments": sorted(instruments)})
         return
-    _out.print(_stations_table(checked, sizes))
-    _out.print(
-        f"{len(vocabulary.by_name)} parameters, {len(instruments)} instruments, {len(thresholds)} threshold rows"
-    )
-    _out.print("[green]ok[/green] no faults found")
+    out.print(_stations_table(checked, sizes))
+    out.print(f"{len(vocabulary.by_name)} parameters, {len(instruments)} instruments, {len(thresholds)} threshold rows")
+    out.print("[green]ok[/green] no faults found")
 
 
 @app.command()
@@ -134,24 +134,30 @@ def ports(as_json: JsonOption = False) -> None:
 
     found = list_ports()
     if as_json:
-        _print_json({"ports": found})
+        print_json({"ports": found})
         return
     for entry in found:
-        _out.print(f"{entry['port']}  {entry['description']}  [dim]{entry['usb']}[/dim]")
+        out.print(f"{entry['port']}  {entry['description']}  [dim]{entry['usb']}[/dim]")
     if not found:
-        _out.print("no serial port found; is the board plugged in?")
+        out.print("no serial port found; is the board plugged in?")
         raise typer.Exit(1)
+
+
+def _board_keys(paths: list[Path]) -> bytes:
+    from station_config.keys import board_keys, load_public
+
+    return board_keys(load_public(path) for path in paths)
 
 
 def _show_journal(written: Written) -> None:
     where = ", ".join(written.files) or "no file: the journal is empty"
-    _out.print(
+    out.print(
         f"[green]ok[/green] {written.records} records of journal {written.journal} ({written.station}) in {where}"
     )
     if written.records:
-        _out.print(f"   seq {written.first_seq} to {written.last_seq}")
+        out.print(f"   seq {written.first_seq} to {written.last_seq}")
     if written.damaged:
-        _out.print(f"   [yellow]{written.damaged} records on the flash are damaged and were left out[/yellow]")
+        out.print(f"   [yellow]{written.damaged} records on the flash are damaged and were left out[/yellow]")
 
 
 def _stations_table(network: Network, sizes: dict[str, int]) -> Table:
@@ -164,39 +170,14 @@ def _stations_table(network: Network, sizes: dict[str, int]) -> Table:
     return table
 
 
-def _print_json(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Print our errors for people and leave with the exit code that scripts look at.
-
-    SIGTERM counts as Ctrl-C meanwhile, so that a board we hold is started again before we go.
-    """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except StationConfigError as error:
-        _err.print(f"tram-station: {error}", markup=False, style="red")
-        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
-    except ModuleNotFoundError as error:
-        _err.print(
-            f"tram-station: {error.name} is missing; install the technician's tools: pip install 'tram[technician]'"
-        )
-        raise typer.Exit(2) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that shows how far we are: a bar on a terminal, nothing elsewhere."""
-    if quiet or not _err.is_terminal:
+    if quiet or not err.is_terminal:
         yield lambda *_: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=_err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("connecting", total=None)
 
         def report(what: str, done: int, total: int) -> None:
