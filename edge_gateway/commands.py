@@ -151,6 +151,13 @@ def _show(found: dict[str, Any]) -> None:
             _local(station["last_contact"]),
         )
     console.print(table)
+    for name, line in found["lines"].items():
+        latency = line["latency_ms"]
+        console.print(
+            f"line {name}: {line['questions']} questions, {line['timeouts']} timeouts, {line['crc_errors']} CRC errors, "
+            f"{line['late_answers']} late answers caught; answers took {_text(latency['median'])} ms in the middle, "
+            f"{_text(latency['p99'])} at 99 %, {latency['longest']} at most"
+        )
     console.print(
         f"outbox: {outbox['buffered']} records, "
         f"{outbox['used_bytes'] / 1e6:.1f} of {outbox['max_bytes'] / 1e6:.0f} MB; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 
@@ -21,9 +22,13 @@ class Contact:
     last_contact: int | None = None
     questions: int = 0
     timeouts: int = 0
-    late_bytes: int = 0
+    crc_errors: int = 0
+    late_answers: int = 0
     wrong_answers: int = 0
     refusals: int = 0
+    latency_counts: Sequence[int] = ()
+    """Answers by how long they took, in firmware.patience.LATENCY_CLASSES_MS; all since the gateway started."""
+    latency_max_ms: int = 0
 
     def to_json(self) -> str:
         """Return the contact as JSON."""

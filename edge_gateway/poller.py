@@ -254,9 +254,12 @@ class LinePoller:
             reason=reason,
             questions=counters.questions,
             timeouts=counters.timeouts,
-            late_bytes=counters.late_bytes,
+            crc_errors=counters.crc_errors,
+            late_answers=counters.late_answers,
             wrong_answers=counters.wrong_answers,
             refusals=counters.refusals,
+            latency_counts=tuple(counters.latencies.counts),
+            latency_max_ms=counters.latencies.longest_ms,
         )
 
     def _line_lost(self, error: LinkError, stop: threading.Event) -> None:

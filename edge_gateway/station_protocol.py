@@ -13,6 +13,7 @@ MAGIC = 0x5452
 MAP_VERSION = 1
 STATUS_REGISTER = 0
 STATUS_COUNT = 31
+STATUS_SPARE = 8  # registers at its end that need not be read each time
 STATION_ID_REGISTER = 40
 STATION_ID_COUNT = 16
 CLOCK_REGISTER = 0

@@ -10,6 +10,7 @@ from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact
 from edge_gateway.outbox_file import damaged_files
 from edge_gateway.outbox_reader import OutboxReader, SeriesState
+from firmware.patience import Latencies
 
 SECONDS_PER_DAY = 86_400
 HOURS_PER_DAY = 24
@@ -26,9 +27,13 @@ def read_status(
         series = reader.series()
         kept = {station: Contact.from_json(text) for station, text in reader.contacts().items()}
         lost, losses, used = reader.lost_records(), reader.losses(LOSSES_SHOWN), reader.used_bytes()
+    contacts = {
+        station.id: fresh.get(station.id) or kept.get(station.id) or Contact(station.id)
+        for station in configuration.stations
+    }
     stations = {
         station.id: _station(
-            fresh.get(station.id) or kept.get(station.id) or Contact(station.id),
+            contacts[station.id],
             [state for state in series if state.series.station == station.id],
             lost.get(station.id, 0),
             now,
@@ -40,6 +45,9 @@ def read_status(
         "online": True,
         "time": int(now),
         "version": version("tram"),
+        "lines": {
+            line.name: _line([contacts[station.id] for station in line.stations]) for line in configuration.lines
+        },
         "stations": stations,
         "outbox": _outbox(configuration, series, used, now),
         "dropped": {
@@ -87,9 +95,27 @@ def _station(contact: Contact, series: list[SeriesState], lost: int, now: float)
         "reachable": contact.reachable,
         "reason": contact.reason,
         "timeouts": contact.timeouts,
-        "late_bytes": contact.late_bytes,
+        "crc_errors": contact.crc_errors,
+        "late_answers": contact.late_answers,
         "wrong_answers": contact.wrong_answers,
         "older_journals": [state.series.journal for state in series if state.buffered and state is not current],
+    }
+
+
+def _line(contacts: list[Contact]) -> dict[str, Any]:
+    """Return the health of a line: what its stations' questions came to since the gateway started."""
+    latencies = Latencies()
+    latencies.longest_ms = max(contact.latency_max_ms for contact in contacts)
+    told = [contact.latency_counts for contact in contacts if len(contact.latency_counts) == len(latencies.counts)]
+    latencies.counts = [sum(column) for column in zip(latencies.counts, *told, strict=True)]
+    counters = ("questions", "timeouts", "crc_errors", "late_answers", "wrong_answers", "refusals")
+    return {
+        **{name: sum(getattr(contact, name) for contact in contacts) for name in counters},
+        "latency_ms": {
+            "median": latencies.percentile(50),
+            "p99": latencies.percentile(99),
+            "longest": latencies.longest_ms,
+        },
     }
 
 

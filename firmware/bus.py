@@ -114,7 +114,7 @@ class Client:
         late = await self._listen(self._held, patience.quiet_ms(), patience)
         self.late_answers += strays + late
         latency_ms = self._ticks.ticks_diff(self._last_ms, asked_ms)
-        checksums = self._checksums(request, begin, self._heard) if late else ()
+        checksums = self._checksums(request, begin, self._heard) if late else []
         patience.gave_up(request, shape, checksums, asked_ms, latency_ms)
 
     async def _listen(self, end, quiet_ms, patience):

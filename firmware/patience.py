@@ -34,27 +34,29 @@ class Patience:
     #
     # timeout_ms   an answer is expected within this time (configured)
     # worst_ms     the longest latency seen, late answers included
-    def __init__(self, timeout_ms):
+    def __init__(self, timeout_ms: int) -> None:
         self.timeout_ms = timeout_ms
         self.worst_ms = 0
-        self._doubts = {}  # shape: [question, when it was asked last, whether another question waits for the end]
-        self._heard = []  # [shape, question, checksum, when] of the last answers, oldest first
+        # shape: [question, when it was asked last, whether another question waits for the end]
+        self._doubts: dict = {}  # type: ignore[type-arg]
+        # [shape, question, checksum, when] of the last answers, oldest first
+        self._heard: list = []  # type: ignore[type-arg]
         self._sends_copies = False  # answers of this one have come twice
 
-    def quiet_ms(self):
+    def quiet_ms(self) -> int:
         # How long the line must have been silent before the next question, after a bad one.
         return min(max(self.timeout_ms, _MARGIN * self.worst_ms), QUIET_AT_MOST * self.timeout_ms)
 
-    def horizon_ms(self):
+    def horizon_ms(self) -> int:
         # How long after a question its answer can come.
         return min(max(HORIZON * self.timeout_ms, _MARGIN * self.worst_ms), HORIZON_AT_MOST * self.timeout_ms)
 
-    def budget_ms(self, retries):
+    def budget_ms(self, retries: int) -> int:
         # The longest that one asking takes the line whatever happens on it, its bytes on the wire left out. One that is
         # merely silent takes (retries + 1) * (timeout_ms + quiet_ms()).
         return (retries + 2) * (1 + LISTEN_AT_MOST) * self.timeout_ms
 
-    def hold(self, question, shape, now_ms):
+    def hold(self, question: object, shape: object, now_ms: int) -> str | None:
         # HELD when this question must wait, else None. Once a question was held the one in doubt rests as well:
         # otherwise its next asking would renew the doubt for ever.
         doubt = self._doubt(shape, now_ms)
@@ -63,10 +65,18 @@ class Patience:
         doubt[2] = True
         return HELD
 
-    def is_in_doubt(self, shape, now_ms):
+    def is_in_doubt(self, shape: object, now_ms: int) -> bool:
         return self._doubt(shape, now_ms) is not None
 
-    def judge(self, question, shape, checksums, asked_ms, latency_ms, is_refusal=False):
+    def judge(
+        self,
+        question: object,
+        shape: object,
+        checksums: list[int],
+        asked_ms: int,
+        latency_ms: int,
+        is_refusal: bool = False,
+    ) -> str:
         # What an answer is worth that came in time, in so many ms. checksums: its own, then those of all others that
         # came with it and could be meant instead.
         self.worst_ms = max(latency_ms, self.worst_ms - self.worst_ms // _FORGET)
@@ -82,7 +92,7 @@ class Patience:
             self._begin_doubt(question, shape, asked_ms)
         return verdict
 
-    def gave_up(self, question, shape, checksums, asked_ms, latency_ms):
+    def gave_up(self, question: object, shape: object, checksums: list[int], asked_ms: int, latency_ms: int) -> None:
         # No answer came in time. checksums: of the answers that came while the line was listened to afterwards, the
         # last of them after latency_ms. If it was the one that is missing, nothing is in doubt.
         if checksums:
@@ -93,15 +103,15 @@ class Patience:
         else:
             self._begin_doubt(question, shape, asked_ms)
 
-    def _note_copies(self, checksums):
+    def _note_copies(self, checksums: list[int]) -> None:
         self._sends_copies = self._sends_copies or len(set(checksums)) < len(checksums)
 
-    def _is_the_missing_one(self, shape, checksum, asked_ms):
+    def _is_the_missing_one(self, shape: object, checksum: int, asked_ms: int) -> bool:
         if self._sends_copies or self._doubt(shape, asked_ms) is not None:
             return False
         return not any(self._was_heard(entry, shape, checksum, asked_ms) for entry in self._heard)
 
-    def _compare(self, question, shape, checksum, asked_ms):
+    def _compare(self, question: object, shape: object, checksum: int, asked_ms: int) -> str:
         alike = [entry for entry in self._heard if self._was_heard(entry, shape, checksum, asked_ms)]
         for entry in alike:
             if entry[1] == question:
@@ -113,10 +123,11 @@ class Patience:
         self._sends_copies = self._sends_copies or bool(alike)
         return HEARD if alike else ACCEPT
 
-    def _was_heard(self, entry, shape, checksum, now_ms):
-        return entry[0] == shape and entry[2] == checksum and _elapsed(now_ms, entry[3]) < self.horizon_ms()
+    def _was_heard(self, entry: list, shape: object, checksum: int, now_ms: int) -> bool:  # type: ignore[type-arg]
+        same: bool = entry[0] == shape and entry[2] == checksum
+        return same and _elapsed(now_ms, entry[3]) < self.horizon_ms()
 
-    def _remember(self, question, shape, checksum, heard_ms):
+    def _remember(self, question: object, shape: object, checksum: int, heard_ms: int) -> None:
         for entry in self._heard:
             if entry[0] == shape and entry[1] == question:
                 entry[2] = checksum
@@ -126,17 +137,17 @@ class Patience:
         if len(self._heard) > _REMEMBERED:
             del self._heard[0]
 
-    def _doubt(self, shape, now_ms):
+    def _doubt(self, shape: object, now_ms: int) -> list | None:  # type: ignore[type-arg]
         doubt = self._doubts.get(shape)
         if doubt is not None and _elapsed(now_ms, doubt[1]) >= self.horizon_ms():
             del self._doubts[shape]
             return None
         return doubt
 
-    def _any_doubt(self, now_ms):
+    def _any_doubt(self, now_ms: int) -> bool:
         return any(self._doubt(shape, now_ms) is not None for shape in list(self._doubts))
 
-    def _begin_doubt(self, question, shape, asked_ms):
+    def _begin_doubt(self, question: object, shape: object, asked_ms: int) -> None:
         doubt = self._doubt(shape, asked_ms)
         waits = doubt is not None and doubt[2]
         self._doubts[shape] = [question, asked_ms, waits]
@@ -145,18 +156,18 @@ class Patience:
 class Latencies:
     # A histogram of how long answers took, in classes two to an octave: 1 2 3 4 6 8 12 16 24 32 48 ... ms.
     # percentile() says the upper end of a class, never more than the longest seen, which is exact.
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = [0] * len(LATENCY_CLASSES_MS)
         self.longest_ms = 0
 
-    def add(self, latency_ms):
+    def add(self, latency_ms: int) -> None:
         self.longest_ms = max(self.longest_ms, latency_ms)
         number = 0
         while latency_ms > LATENCY_CLASSES_MS[number]:
             number += 1
         self.counts[number] += 1
 
-    def percentile(self, percent):
+    def percentile(self, percent: int) -> int | None:
         # ms that so many percent of the answers did not exceed; None before the first.
         wanted = sum(self.counts) * percent
         passed = 0
@@ -171,5 +182,5 @@ class Latencies:
 LATENCY_CLASSES_MS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 1 << 30)
 
 
-def _elapsed(now_ms, since_ms):
+def _elapsed(now_ms: int, since_ms: int) -> int:
     return (now_ms - since_ms) % _PERIOD

@@ -132,6 +132,9 @@ class FakeLine:
     def __init__(self, *stations: FakeStation) -> None:
         self.stations = stations
         self.cut = False
+        self.echo = False
+        self.twice = False
+        self.noise = b""
         self.delays_s: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._ends = [os.openpty(), os.openpty()]
         for master, slave in self._ends:
@@ -176,6 +179,8 @@ class FakeLine:
             ready, _, _ = select.select([gateway, stations], [], [], 0.01)
             if gateway in ready:
                 data = os.read(gateway, 4096)
+                if self.echo:
+                    os.write(gateway, data)
                 # pymodbus's server answers with an exception for addresses it does not have; a line is silent there.
                 if not self.cut and data[0] in addresses:
                     os.write(stations, data)
@@ -185,7 +190,7 @@ class FakeLine:
             for item in [item for item in held if item[0] <= time.monotonic()]:
                 held.remove(item)
                 if not self.cut:
-                    os.write(gateway, item[1])
+                    os.write(gateway, self.noise + item[1] * (2 if self.twice else 1))
 
     def _serve(self) -> None:
         asyncio.run(self._serve_until_stopped())

@@ -250,6 +250,19 @@ def test_a_kill_says_offline_by_the_last_will(starter: Starter, cloud: Cloud) ->
     wait_for(lambda: cloud.status[-1] == {"gateway": "gw-test", "online": False})
 
 
+def test_the_status_tells_the_health_of_each_line(starter: Starter, station: FakeStation, cloud: Cloud) -> None:
+    station.new_journal(JOURNAL, 30)
+    gateway = starter()
+    wait_for(lambda: station.stored_through == 30)
+    gateway.terminate()
+
+    (line,) = gateway.status()["lines"].values()
+
+    assert line["questions"] >= 5
+    assert (line["timeouts"], line["crc_errors"], line["late_answers"]) == (0, 0, 0)
+    assert 0 <= line["latency_ms"]["median"] <= line["latency_ms"]["p99"] <= line["latency_ms"]["longest"]
+
+
 def test_status_works_without_a_running_gateway(starter: Starter, station: FakeStation, cloud: Cloud) -> None:
     cloud.commits = False
     station.new_journal(JOURNAL, 30)

@@ -81,8 +81,8 @@ def test_a_late_answer_is_thrown_away_and_teaches_how_late_the_station_can_be(
     fetched = link.fetch(11, 0xAA, 40, 0, 13)
 
     assert fetched.first_seq == 40
-    assert link.counters(11).late_bytes == 13 * 18 + 5
-    assert link.counters(11).worst_latency_s(0.0) == pytest.approx(0.36, abs=0.15)
+    assert link.counters(11).late_answers == 1
+    assert link._client.patience(11).worst_ms == pytest.approx(360, abs=150)
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.26, 0.45])
@@ -99,6 +99,40 @@ def test_no_delay_makes_an_answer_pass_for_another_question(link: StationLink, l
 
 def status(link: StationLink) -> int:
     return link.read_status(11).journal
+
+
+def test_an_echo_and_noise_before_an_answer_are_skipped(link: StationLink, line: FakeLine) -> None:
+    line.echo, line.noise = True, b"\x00\x0b\x04\xff"
+
+    assert [link.read_status(11).journal for _ in range(3)] == [0xAA] * 3
+    assert link.counters(11).questions == 3
+
+
+def test_an_answer_that_comes_twice_is_one_answer(link: StationLink, line: FakeLine) -> None:
+    line.twice = True
+
+    assert [link.read_status(11).journal, link.fetch(11, 0xAA, 40, 0, 13).first_seq] == [0xAA, 40]
+    assert link.counters(11).late_answers == 2
+
+
+def test_status_is_never_asked_for_with_the_length_of_one_that_may_still_come(
+    link: StationLink, line: FakeLine, stations: tuple[FakeStation, FakeStation]
+) -> None:
+    line.cut = True
+    with pytest.raises(NoAnswer):
+        link.read_status(11)
+    line.cut = False
+
+    assert [link.read_status(11).journal for _ in range(8)] == [0xAA] * 8
+    assert link.counters(11).held == 0
+
+
+def test_latencies_are_counted(link: StationLink) -> None:
+    for _ in range(5):
+        link.read_status(11)
+
+    latencies = link.counters(11).latencies
+    assert (sum(latencies.counts), latencies.longest_ms < 1000 * TIMEOUT_S) == (5, True)
 
 
 def test_noise_on_the_line_is_counted_and_not_used(link: StationLink, line: FakeLine) -> None:
