@@ -1,5 +1,10 @@
 # When something is due by a wall clock that may be moved: pure arithmetic on seconds.
 
+# What the end of a station's interval is to a channel that has its own rhythm
+CLOSE = 2  # its interval ends here too: it gets a record
+BEGIN = 1  # what it averages begins here: samples so far do not count
+GO_ON = 0
+
 _MOST_MISSED = 60  # after a longer standstill the intervals in between are not made up for
 
 
@@ -29,6 +34,14 @@ class Intervals:
         return (now // self._length_s + 1) * self._length_s
 
 
+def part_of(end, rhythm):
+    # rhythm: (record_s, average_s), both multiples of the station's interval; the average is of the last average_s
+    # before each record. None: the station's rhythm, every interval is the channel's own.
+    if rhythm is None or end % rhythm[0] == 0:
+        return CLOSE
+    return BEGIN if (end + rhythm[1]) % rhythm[0] == 0 else GO_ON
+
+
 class Samples:
     # Aligned sample times. Whoever comes late skips to the next one.
     def __init__(self, length_s):
@@ -41,3 +54,15 @@ class Samples:
             return False
         self._next = (now // self._length_s + 1) * self._length_s
         return True
+
+
+def is_turn(now, interval_s, every):
+    # Whether the sample time that `now` belongs to is one for a sensor read with each n-th sample. Counted from the
+    # clock's zero like all else, so that power can be switched on ahead of it.
+    return now // interval_s % every == 0
+
+
+def is_power_wanted(now, interval_s, lead_s):
+    # Whether the next sample is so near that its instrument must warm up now. One second more than asked for, because
+    # time is in whole seconds.
+    return interval_s - now % interval_s <= lead_s + 1

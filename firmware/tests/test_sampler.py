@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firmware import burst
 from firmware.record import MISSING
 from firmware.sampler import Channel, to_count
 
@@ -66,6 +67,71 @@ def test_directions_add_as_vectors(samples, degrees):
 
 def test_a_direction_without_its_speed_is_missing():
     assert closed("direction", [(900, True, None)], decimals=1) == (MISSING, 9)
+
+
+def gusts(*intervals):
+    channel = Channel(3, 69, 2, "gust")
+    results = []
+    for samples in intervals:
+        for count in samples:
+            channel.add(count, True)
+        results.append(channel.close())
+    return results
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([[300, 300, 300]], [(300, 2)]),
+        ([[300, 300, 900, 300, 300]], [(500, 2)]),
+        ([[100, 800, 900, 1000, 200]], [(900, 2)]),
+        ([[900, 900]], [(MISSING, 9)]),
+        ([[900, 900, None, 900, 900]], [(MISSING, 9)]),
+        ([[100, 900, 900], [900, 100]], [(633, 2), (900, 2)]),
+        ([[100, 100, 101]], [(100, 2)]),
+    ],
+    ids=[
+        "steady",
+        "one second is no gust",
+        "three seconds are",
+        "too short",
+        "no mean across a gap",
+        "a gust at the turn of an interval counts in the one it ends in",
+        "rounded",
+    ],
+)
+def test_a_gust_is_the_highest_mean_of_three_seconds(intervals, expected):
+    assert gusts(*intervals) == expected
+
+
+def test_a_gust_of_good_samples_only():
+    channel = Channel(3, 69, 2, "gust")
+    for count, good in [(900, False), (900, False), (300, True), (300, True), (300, True)]:
+        channel.add(count, good)
+    assert channel.close() == (300, 2)
+
+
+@given(st.lists(st.integers(0, 9000), min_size=3, max_size=60))
+def test_a_gust_lies_between_mean_and_maximum(speeds):
+    (gust, _), *_ = gusts(speeds)
+    assert min(speeds) <= gust <= max(speeds)
+
+
+@pytest.mark.parametrize(
+    ("readings", "median", "mean"),
+    [
+        ([10, 11, 900], 11, 307),
+        ([10, 11, 12, 900], 12, 233),
+        ([10, None, 12], 11, 11),
+        ([10, None, None], None, None),
+        ([10, None], None, None),
+        ([7], 7, 7),
+        ([-3, -4], -3, -3),
+    ],
+    ids=["a spike", "even number", "one missing", "most missing", "half missing", "one reading", "below zero"],
+)
+def test_the_readings_of_a_burst_make_one_sample(readings, median, mean):
+    assert (burst.median(readings), burst.mean(readings)) == (median, mean)
 
 
 def test_an_interval_starts_empty():
