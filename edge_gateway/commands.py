@@ -154,8 +154,9 @@ def _show(found: dict[str, Any]) -> None:
     for name, line in found["lines"].items():
         latency = line["latency_ms"]
         console.print(
-            f"line {name}: {line['questions']} questions, {line['timeouts']} timeouts, {line['crc_errors']} CRC errors, "
-            f"{line['late_answers']} late answers caught; answers took {_text(latency['median'])} ms in the middle, "
+            f"line {name}: {line['questions']} questions, {line['timeouts']} timeouts, "
+            f"{line['crc_errors']} CRC errors, {line['late_answers']} late answers caught; "
+            f"answers took {_text(latency['median'])} ms in the middle, "
             f"{_text(latency['p99'])} at 99 %, {latency['longest']} at most"
         )
     console.print(

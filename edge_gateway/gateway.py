@@ -69,6 +69,7 @@ def _run_with(configuration: GatewayConfiguration, outbox: Outbox, clock: Clock,
     uplink.wake()
     for thread in threads:
         thread.join(STOP_DEADLINE_S)
+    _keep_contacts(outbox, contacts, {})
     uplink.close()
     log.info("the gateway has stopped", still_running=[thread.name for thread in threads if thread.is_alive()])
 
@@ -81,7 +82,6 @@ def _wait(stop: threading.Event, outbox: Outbox, contacts: ContactBook) -> None:
         if time.monotonic() >= next_keep:
             kept = _keep_contacts(outbox, contacts, kept)
             next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
-    _keep_contacts(outbox, contacts, kept)
 
 
 def _keep_contacts(outbox: Outbox, contacts: ContactBook, kept: dict[str, Contact]) -> dict[str, Contact]:
