@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,10 @@ class BoardSettings:
     log: Path | None = None
     cut_at_operation: int = 0
     """Lose power in the middle of this flash operation (1 = the first since power-on; 0 = never)."""
+    torn_percent: int = 50
+    """How much of that operation is done before the power is gone."""
+    rtc_battery: Path | None = None
+    """File that is a clock chip with a battery; without one the clock starts at 0 with the power."""
 
     def __post_init__(self) -> None:
         faults = [text for wrong, text in self._faults() if wrong]
@@ -71,6 +76,7 @@ class BoardSettings:
             (self.epoch not in (1970, 2000), f"epoch {self.epoch}: must be 1970 or 2000"),
             (not re.fullmatch(r"([0-9a-fA-F]{2}){0,16}", self.uid), f"uid {self.uid!r}: must be hex, at most 16 bytes"),
             (self.cut_at_operation < 0, f"cut at operation {self.cut_at_operation}: must be 0 or more"),
+            (not 0 <= self.torn_percent <= 100, f"torn {self.torn_percent} %: must be 0 to 100"),
         ]
 
     def environment(self) -> dict[str, str]:
@@ -79,10 +85,16 @@ class BoardSettings:
         wires = {f"VB_UART{number}": str(path.absolute()) for number, path in self.uarts.items()}
         return wires | {
             "VB_CUT": str(self.cut_at_operation),
+            "VB_TEAR": str(self.torn_percent),
             "VB_EPOCH": str(self.epoch),
             "VB_RATE": repr(float(self.rate)),
             "VB_UID": self.uid or made_uid,
         }
+
+
+def set_rtc_battery(file: Path, shown_s: int) -> None:
+    """Make a clock chip show `shown_s` seconds since the board's epoch from now on: any number, sense or not."""
+    file.write_text(f"{shown_s * 1_000_000_000},{time.monotonic_ns()}".ljust(63) + "\n")
 
 
 class VirtualBoard:
@@ -121,6 +133,9 @@ class VirtualBoard:
         flash = self._open_flash()
         self._open_console()
         terminal = self.console.connect()
+        battery = self.settings.rtc_battery
+        rtc = None if battery is None else os.open(battery, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handed_over = [descriptor for descriptor in (flash, rtc) if descriptor is not None]
         heap_bytes = self.settings.heap_bytes * interpreter.heap_factor
         try:
             self._process = subprocess.Popen(
@@ -128,14 +143,16 @@ class VirtualBoard:
                 stdin=terminal,
                 stdout=terminal,
                 stderr=terminal,
-                pass_fds=(flash,),
+                pass_fds=handed_over,
                 start_new_session=True,
                 cwd="/",
-                env=self.settings.environment() | {"VB_FLASH_FD": str(flash), "VB_SUPERVISOR": str(os.getpid())},
+                env=self.settings.environment()
+                | {"VB_FLASH_FD": str(flash), "VB_SUPERVISOR": str(os.getpid())}
+                | ({} if rtc is None else {"VB_RTC_FD": str(rtc), "VB_RTC": os.pread(rtc, 64, 0).decode().strip()}),
             )
         finally:
-            os.close(terminal)
-            os.close(flash)
+            for descriptor in (terminal, *handed_over):
+                os.close(descriptor)
 
     def _open_console(self) -> None:
         if self._opened:
@@ -255,6 +272,7 @@ def command(
     uid: Annotated[str, typer.Option(help="Its unique id, hex.")] = "",
     log: Annotated[Path | None, typer.Option(help="File for all that the console says.")] = None,
     cut: Annotated[int, typer.Option(help="Lose power in the middle of the n-th flash operation; 0: never.")] = 0,
+    rtc: Annotated[Path | None, typer.Option(help="File that is a clock chip with a battery.")] = None,
 ) -> None:
     """Run one virtual station board: real MicroPython with flash, UARTs, console, watchdog and clock.
 
@@ -273,6 +291,7 @@ def command(
             console_link=console,
             log=log,
             cut_at_operation=cut,
+            rtc_battery=rtc,
         )
     except ValueError as error:
         typer.echo(f"tram-sim board: {error}", err=True)

@@ -27,7 +27,7 @@ import serial
 from mpremote.transport import TransportExecError
 from mpremote.transport_serial import SerialTransport
 
-from simulators.board import BoardSettings, VirtualBoard, parse_size, parse_uarts
+from simulators.board import BoardSettings, VirtualBoard, parse_size, parse_uarts, set_rtc_battery
 from simulators.virtual_board.build import build
 from simulators.virtual_board.console import LOG_BYTES, BoundedLog
 from simulators.virtual_board.errors import BoardFault, VirtualBoardMissing
@@ -502,3 +502,52 @@ def test_the_command_refuses_bad_usage_with_exit_code_2(tmp_path: Path) -> None:
     with board_process(tmp_path, "--uart", "one") as process:
         _, complaint = process.communicate(timeout=20)
     assert (process.returncode, "expected NUMBER=PATH" in complaint) == (2, True)
+
+
+# ---- the clock chip, and what is counted
+
+
+@pytest.mark.parametrize("epoch", [1970, 2000])
+def test_a_clock_chip_goes_on_through_a_power_cut(tmp_path: Path, epoch: int) -> None:
+    chip = tmp_path / "rtc"
+    with VirtualBoard(settings(tmp_path, epoch=epoch, rtc_battery=chip)) as board:
+        board.console.wait_for(PROMPT)
+        ask(board, "machine.RTC().datetime((2031, 5, 6, 1, 7, 8, 9, 0))")
+        board.power_cut()
+        board.start()
+        board.console.wait_for(PROMPT)
+        shown = ask(board, "time.gmtime()[:5]")
+    assert shown == (2031, 5, 6, 7, 8)
+
+
+def test_a_clock_chip_may_show_anything(tmp_path: Path) -> None:
+    chip = tmp_path / "rtc"
+    set_rtc_battery(chip, 4_000_000_000)
+    with VirtualBoard(settings(tmp_path, rtc_battery=chip)) as board:
+        board.console.wait_for(PROMPT)
+        assert 0 <= ask(board, "time.time()") - 4_000_000_000 < 20
+
+
+@pytest.mark.parametrize(("percent", "kept"), [(0, 0), (50, 2048), (100, 4096)])
+def test_a_cut_erase_has_done_its_part(tmp_path: Path, percent: int, kept: int) -> None:
+    cut = {"cut_at_operation": 1, "torn_percent": percent}
+    (tmp_path / "board.flash").write_bytes(bytes(FLASH_BYTES))
+    with VirtualBoard(settings(tmp_path, **cut)) as board:
+        board.wait_off(10)
+    assert (tmp_path / "board.flash").read_bytes().count(b"\xff") == kept
+
+
+def test_reads_and_wear_are_counted(board: VirtualBoard) -> None:
+    prepare = """
+import _vboard
+before = _vboard.flash_counts(), [_vboard.sector_erases(n) for n in range(64)]
+with open('/file', 'w') as file: file.write('x' * 6000)
+after = _vboard.flash_counts(), [_vboard.sector_erases(n) for n in range(64)]
+"""
+    counts, erases, wear = ask(
+        board,
+        "([a - b for a, b in zip(after[0], before[0])], after[0][4] - before[0][4], sum(after[1]) - sum(before[1]))",
+        prepare,
+    )
+    assert counts[3] >= 6000
+    assert erases == wear >= 2

@@ -4,8 +4,10 @@
 // The supervisor (simulators/board.py) hands the board over in the environment:
 //   VB_FLASH_FD  descriptor of the flash's file        VB_UART<n>  terminal of UART n
 //   VB_CUT       die at the n-th flash operation       VB_UID      unique id, hex
+//   VB_TEAR      percent of that operation that is done
 //   VB_EPOCH     1970 or 2000                          VB_RATE     how fast the clock runs
 //   VB_SUPERVISOR  its process id: the board dies with it
+//   VB_RTC_FD    descriptor of the file that is a clock chip with a battery: what VB_RTC says, kept when the power goes
 // A reset is an execve of ourselves, which adds
 //   VB_CAUSE     soft, hard or wdt                     VB_RAW      1: back into the raw REPL, main.py not run
 //   VB_RTC       the clock: ns shown, at which monotonic ns
@@ -44,6 +46,21 @@ static mp_obj_t vb_env(mp_obj_t name, mp_obj_t otherwise) {
     return value ? mp_obj_new_str(value, strlen(value)) : otherwise;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(vb_env_obj, vb_env);
+
+// Append text, or a number in decimal: the build's own snprintf knows no 64 bits, and neither is for signal handlers.
+static char *put(char *to, const char *text) {
+    while (*text) { *to++ = *text++; }
+    *to = 0;
+    return to;
+}
+
+static char *put_number(char *to, int64_t number) {
+    char digits[24], *p = digits + sizeof digits;
+    uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    *--p = 0;
+    do { *--p = '0' + left % 10; left /= 10; } while (left);
+    return put(number < 0 ? put(to, "-") : to, p);
+}
 
 // ---- Ctrl-C: the kernel's terminal turns 0x03 into SIGINT, but only while code of the flash or the REPL is running.
 // What was typed while the board booted is kept, and a Ctrl-C in it stops boot.py and main.py: a technician may connect
@@ -95,7 +112,7 @@ void __wrap_mp_hal_set_interrupt_char(int c) {
     if (interruptible && running_boot_file) { keep_what_was_typed(); }
 }
 
-// ---- the real-time clock: starts at 0 with power, runs at VB_RATE, goes on through resets
+// ---- the real-time clock: starts at 0 with power, or goes on where its battery kept it; runs at VB_RATE, through resets
 static int64_t rtc_shown_ns, rtc_at_ns;
 static double rtc_rate;
 
@@ -127,6 +144,15 @@ static mp_obj_t vb_rtc_set(mp_obj_t seconds, mp_obj_t microseconds) {
     s = s * 65536 + mp_obj_get_int_truncated(mp_binary_op(MP_BINARY_OP_AND, seconds, MP_OBJ_NEW_SMALL_INT(0xffff)));
     rtc_shown_ns = s * 1000000000LL + mp_obj_get_int(microseconds) * 1000LL;
     rtc_at_ns = vboard_monotonic_ns();
+    const char *battery = getenv("VB_RTC_FD");
+    if (battery) {
+        char text[64];
+        memset(text, ' ', sizeof text);  // one write of one length: whenever the power goes, the file is whole
+        char *end = put_number(put(put_number(text, rtc_shown_ns), ","), rtc_at_ns);
+        *end = ' ';
+        text[sizeof text - 1] = '\n';
+        if (pwrite(atoi(battery), text, sizeof text, 0) != sizeof text) { mp_raise_OSError(errno); }
+    }
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(vb_rtc_set_obj, vb_rtc_set);
@@ -154,12 +180,38 @@ static MP_DEFINE_CONST_FUN_OBJ_0(vb_attach_obj, vb_attach);
 // ---- NOR flash on a file: erasing sets all bits, programming can only clear them
 static int flash_countdown = -1;  // operations until the power goes; 0: never; -1: not read yet
 
+// What has been done to the chip since the board started: reading time and wear are judged by it.
+#define COUNTED_SECTORS 4096
+static struct { uint32_t reads, bytes_read, programs, bytes_programmed, erases; } flash_done;
+static uint16_t sector_erases[COUNTED_SECTORS];
+
+// (reads, bytes read, programs, bytes programmed, erases)
+static mp_obj_t vb_flash_counts(void) {
+    mp_obj_t counts[] = {
+        mp_obj_new_int_from_uint(flash_done.reads), mp_obj_new_int_from_uint(flash_done.bytes_read),
+        mp_obj_new_int_from_uint(flash_done.programs), mp_obj_new_int_from_uint(flash_done.bytes_programmed),
+        mp_obj_new_int_from_uint(flash_done.erases),
+    };
+    return mp_obj_new_tuple(5, counts);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_flash_counts_obj, vb_flash_counts);
+
+// How often one sector of 4 KiB was erased.
+static mp_obj_t vb_sector_erases(mp_obj_t sector_in) {
+    mp_int_t sector = mp_obj_get_int(sector_in);
+    if (sector < 0 || sector >= COUNTED_SECTORS) { mp_raise_ValueError(NULL); }
+    return MP_OBJ_NEW_SMALL_INT(sector_erases[sector]);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(vb_sector_erases_obj, vb_sector_erases);
+
 static int flash_fd(void) { return atoi(env_or("VB_FLASH_FD", "-1")); }
 
 static bool power_goes_now(void) {
     if (flash_countdown < 0) { flash_countdown = atoi(env_or("VB_CUT", "0")); }
     return flash_countdown > 0 && --flash_countdown == 0;
 }
+
+static size_t torn(size_t size) { return size * atoi(env_or("VB_TEAR", "50")) / 100; }
 
 static mp_obj_t vb_flash_size(void) {
     struct stat s;
@@ -171,6 +223,8 @@ static MP_DEFINE_CONST_FUN_OBJ_0(vb_flash_size_obj, vb_flash_size);
 static mp_obj_t vb_flash_read(mp_obj_t offset, mp_obj_t buf_in) {
     mp_buffer_info_t buf;
     mp_get_buffer_raise(buf_in, &buf, MP_BUFFER_WRITE);
+    flash_done.reads++;
+    flash_done.bytes_read += buf.len;
     return mp_obj_new_bool(pread(flash_fd(), buf.buf, buf.len, mp_obj_get_int(offset)) == (ssize_t)buf.len);
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_read_obj, vb_flash_read);
@@ -180,7 +234,9 @@ static mp_obj_t vb_flash_program(mp_obj_t offset_in, mp_obj_t buf_in) {
     mp_buffer_info_t buf;
     mp_get_buffer_raise(buf_in, &buf, MP_BUFFER_READ);
     bool cut = power_goes_now(), faithful = true;
-    size_t todo = cut ? buf.len / 2 : buf.len;
+    flash_done.programs++;
+    flash_done.bytes_programmed += buf.len;
+    size_t todo = cut ? torn(buf.len) : buf.len;
     off_t offset = mp_obj_get_int(offset_in);
     const uint8_t *wanted = buf.buf;
     uint8_t cell[256];
@@ -203,29 +259,18 @@ static mp_obj_t vb_flash_erase(mp_obj_t offset, mp_obj_t size) {
     static uint8_t erased[256];
     memset(erased, 0xff, sizeof erased);
     bool cut = power_goes_now();
-    off_t from = mp_obj_get_int(offset), to = from + mp_obj_get_int(size) / (cut ? 2 : 1);
-    for (; from < to; from += sizeof erased) {
-        if (pwrite(flash_fd(), erased, sizeof erased, from) != sizeof erased) { return mp_const_false; }
+    flash_done.erases++;
+    if (mp_obj_get_int(offset) / 4096 < COUNTED_SECTORS) { sector_erases[mp_obj_get_int(offset) / 4096]++; }
+    off_t from = mp_obj_get_int(offset), to = from + (cut ? torn(mp_obj_get_int(size)) : (size_t)mp_obj_get_int(size));
+    while (from < to) {
+        size_t n = to - from < (off_t)sizeof erased ? (size_t)(to - from) : sizeof erased;
+        if (pwrite(flash_fd(), erased, n, from) != (ssize_t)n) { return mp_const_false; }
+        from += n;
     }
     if (cut) { power_off(); }
     return mp_const_true;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_erase_obj, vb_flash_erase);
-
-// Append text, or a number in decimal: the build's own snprintf knows no 64 bits, and neither is for signal handlers.
-static char *put(char *to, const char *text) {
-    while (*text) { *to++ = *text++; }
-    *to = 0;
-    return to;
-}
-
-static char *put_number(char *to, int64_t number) {
-    char digits[24], *p = digits + sizeof digits;
-    uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
-    *--p = 0;
-    do { *--p = '0' + left % 10; left /= 10; } while (left);
-    return put(number < 0 ? put(to, "-") : to, p);
-}
 
 // ---- reset = execve of ourselves: same process, same console and flash, fresh heap. Called from a signal handler too.
 static void reset(const char *cause, bool raw) {
@@ -329,6 +374,8 @@ static const mp_rom_map_elem_t vb_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_flash_read), MP_ROM_PTR(&vb_flash_read_obj) },
     { MP_ROM_QSTR(MP_QSTR_flash_program), MP_ROM_PTR(&vb_flash_program_obj) },
     { MP_ROM_QSTR(MP_QSTR_flash_erase), MP_ROM_PTR(&vb_flash_erase_obj) },
+    { MP_ROM_QSTR(MP_QSTR_flash_counts), MP_ROM_PTR(&vb_flash_counts_obj) },
+    { MP_ROM_QSTR(MP_QSTR_sector_erases), MP_ROM_PTR(&vb_sector_erases_obj) },
     { MP_ROM_QSTR(MP_QSTR_reset), MP_ROM_PTR(&vb_reset_obj) },
     { MP_ROM_QSTR(MP_QSTR_watchdog), MP_ROM_PTR(&vb_watchdog_obj) },
     { MP_ROM_QSTR(MP_QSTR_repl), MP_ROM_PTR(&vb_repl_obj) },
