@@ -73,7 +73,8 @@ class Instrument:
         self._ticks = ticks
         self._patience = Patience(sensor.timeout_ms)
         self._requests = [rtu.read_request(sensor.address, read.fc, read.register, read.count) for read in sensor.reads]
-        self._start_request = None if sensor.start is None else _start_request(sensor)
+        self._start_request = None if sensor.start is None else start_request(sensor)
+        self._wake_request = wake_request(sensor) if sensor.wake_ms else None
         self._verdicts = sum([1 for read in sensor.reads if _speaks_for_all(read.status)])
         # One sample, a place per channel; and where in it the speed stands that a direction is weighted with
         self._counts = [None] * len(fields)
@@ -113,7 +114,7 @@ class Instrument:
     async def _wake(self, client):
         # The first question is lost on one that sleeps, and answered by one that does not. A dead one is found later.
         try:
-            await client.ask(self._requests[0], self._patience)
+            await client.ask(self._wake_request, self._patience)
         except Refused:
             pass
         except BusError:
@@ -213,7 +214,17 @@ class Instrument:
             channel.add(self._counts[i], self._good[i], 1 if speed is None else self._counts[speed])
 
 
-def _start_request(sensor):
+def wake_request(sensor):
+    # A question whose answer has another length than any other's: should it come late, it is not taken for theirs.
+    read = sensor.reads[0]
+    counts = [read.count for read in sensor.reads]
+    count = 2
+    while count in counts:
+        count += 1
+    return rtu.read_request(sensor.address, read.fc, read.register, count)
+
+
+def start_request(sensor):
     start = sensor.start
     if start.fc == rtu.WRITE_SINGLE:
         return rtu.write_single_request(sensor.address, start.register, start.values[0])

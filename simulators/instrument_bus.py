@@ -24,6 +24,8 @@ from pymodbus.pdu.register_message import (
     ReadHoldingRegistersResponse,
     WriteMultipleRegistersRequest,
     WriteMultipleRegistersResponse,
+    WriteSingleRegisterRequest,
+    WriteSingleRegisterResponse,
 )
 from pymodbus.server import ModbusSerialServer
 from pymodbus.server.requesthandler import ServerRequestHandler
@@ -104,6 +106,16 @@ class _WriteRequest(WriteMultipleRegistersRequest):
         return WriteMultipleRegistersResponse(address=self.address, count=0, dev_id=device_id)
 
 
+class _WriteOneRequest(WriteSingleRegisterRequest):
+    """Confirmed by its own words: an order need not be a register that can be read back, as pymodbus does."""
+
+    async def datastore_update(self, context: ModbusServerContext, device_id: int) -> ModbusPDU:
+        refused = await context.async_setValues(device_id, self.function_code, self.address, self.registers)
+        if refused:
+            return ExceptionResponse(self.function_code, refused)
+        return WriteSingleRegisterResponse(address=self.address, registers=self.registers, dev_id=device_id)
+
+
 class _Line(ServerRequestHandler):
     """One opened port: ends broken frames after a pause, answers after the instrument's own latency."""
 
@@ -146,7 +158,7 @@ class _Server(ModbusSerialServer):
             port=str(port),
             baudrate=9600,
             ignore_missing_devices=True,
-            custom_pdu=[_ReadRequest, _WriteRequest],
+            custom_pdu=[_ReadRequest, _WriteRequest, _WriteOneRequest],
         )
         self._instruments = self.context = _Instruments(instruments)
         self.decoder.pdu_table = {code: self.decoder.pdu_table[code] for code in _FUNCTIONS}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.configuration import DEFAULT, Field, parse, short_hash
+from firmware.configuration import DEFAULT, Field, Start, parse, short_hash
 from firmware.errors import ConfigurationError
 from firmware.tests.station_parts import configuration_of, content
 from station_config.board import board_configuration, encode
@@ -23,6 +23,28 @@ def changed_field(**changes):
     probe, wind = content()["sensors"]
     probe["reads"][0]["fields"][0] |= changes
     return content(sensors=[probe, wind])
+
+
+def changed_sensor(**changes):
+    probe, wind = content()["sensors"]
+    return content(sensors=[probe | changes, wind])
+
+
+def changed_status(**changes):
+    probe, wind = content()["sensors"]
+    probe["reads"][0]["status"] |= changes
+    return content(sensors=[probe, wind])
+
+
+def test_what_a_short_file_leaves_out_is_the_usual():
+    read = {"fc": 3, "register": 0, "count": 2, "fields": [{"parameter": 36, "at": 0, "type": "f32", "decimals": 3}]}
+    start = {"fc": 16, "register": 1}
+    sensor = configuration_of(content(sensors=[{"number": 1, "address": 1, "start": start, "reads": [read]}])).sensors[
+        0
+    ]
+    assert (sensor.every, sensor.wake_ms, sensor.timeout_ms, sensor.retries) == (1, 0, 500, 1)
+    assert sensor.start == Start(16, 1, 0, (), False, 0, None, 1)
+    assert sensor.reads[0].fields[0] == Field(36, 0, "f32", "ABCD", 1, 0, 3, "mean", None, ())
 
 
 def test_a_good_file_becomes_a_configuration():
@@ -54,6 +76,17 @@ def test_a_good_file_becomes_a_configuration():
         (changed_field(statistic="directions"), "fields[0].statistic"),
         (changed_field(statistic="direction", speed=99), "no field has the speed's parameter 99"),
         (changed_field(invalid=[1.5]), "fields[0].invalid"),
+        (changed_sensor(every=0), "sensors[0].every"),
+        (changed_sensor(wake_ms=60001), "sensors[0].wake_ms"),
+        (changed_sensor(start={"fc": 5, "register": 1}), "sensors[0].start.fc"),
+        (changed_sensor(start={"fc": 6, "register": 1}), "function 6 writes exactly one"),
+        (changed_sensor(start={"fc": 16, "register": 1, "values": [65536]}), "sensors[0].start.values"),
+        (changed_sensor(start={"fc": 16, "register": 1, "values": [0] * 17}), "sensors[0].start.values"),
+        (changed_sensor(start={"fc": 3, "register": 1, "wait_ms": 60001}), "sensors[0].start.wait_ms"),
+        (changed_sensor(start={"fc": 3, "register": 1, "wait_factor": 0.5}), "sensors[0].start.wait_factor"),
+        (changed_status(scope="station"), "status.scope"),
+        (changed_status(type="i16"), "status.type"),
+        (changed_status(mask=-1), "status.mask"),
     ],
 )
 def test_a_fault_is_named_with_its_place(changed, named):

@@ -1,0 +1,26 @@
+"""The configuration of a station that has one instrument."""
+
+from firmware.configuration import parse
+from station_config.board import board_configuration, encode
+from station_config.network import Gateway, Network, Sensor, Station
+
+
+def station_of(name, definition, address):
+    """The configuration as the firmware reads it of a station with this one instrument."""
+    sensor = Sensor(number=1, instrument=name, address=address)
+    station = Station(
+        id="ben-thu",
+        name_vi="Bến thử",
+        name_en="Test pier",
+        latitude=10.3,
+        longitude=106.5,
+        river="Tiền",
+        river_km=1.0,
+        gateway="gw",
+        address=1,
+        sample_interval_s=60,
+        record_interval_s=60,
+        sensors=(sensor,),
+    )
+    network = Network(name="Thử", gateways=(Gateway(id="gw"),), stations=(station,))
+    return parse(encode(board_configuration(network, "ben-thu", {name: definition})))
