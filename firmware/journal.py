@@ -64,12 +64,17 @@ class Journal:
         return repaired
 
     def _find_segments(self):
+        # One pass over the folder gives the sizes too: littlefs would go through all of it again for each name asked.
         segments = []
-        for name in self._os.listdir(self._folder):
+        unfinished = []
+        for entry in self._os.ilistdir(self._folder):
+            name, size = entry[0], entry[3]
             if name.endswith(".new"):
-                self._os.remove(self._path(name))  # a replacement that was not finished: the old file stands
+                unfinished.append(name)
             elif len(name) == 8 and _is_hex(name.encode()):
-                segments.append([int(name, 16), self._os.stat(self._path(name))[6] // SIZE])
+                segments.append([int(name, 16), size // SIZE])
+        for name in unfinished:
+            self._os.remove(self._path(name))  # a replacement that was not finished: the old file stands
         segments.sort()
         for i in range(len(segments) - 1):  # what stands behind the next segment's first record was cut off
             segments[i][1] = min(segments[i][1], segments[i + 1][0] - segments[i][0])

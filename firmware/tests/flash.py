@@ -41,6 +41,9 @@ class Flash:
     def listdir(self, path):
         return [name[len(path) + 1 :] for name in self.files if name.startswith(path + "/")]
 
+    def ilistdir(self, path):
+        return [(name, 0x8000, 0, len(self.files[path + "/" + name])) for name in self.listdir(path)]
+
     def stat(self, path):
         if path in self.folders:
             return (0,) * 10

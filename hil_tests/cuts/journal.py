@@ -82,13 +82,13 @@ class JournalCuts:
 
     def cuts(self, folder: Path) -> list[Cut]:
         """Run the whole life once, undisturbed, and count its flash operations."""
-        self._files = _board_files(self._firmware)
+        self._files = board_files(self._firmware)
         blank = folder / "blank.flash"
         _erase(blank)
         formatting = _format_operations(folder)
         flash = folder / "life.flash"
         shutil.copy(blank, flash)
-        _install(flash, self._files)
+        install(flash, self._files)
         self._starts[FORMAT] = Start(blank, Witness())
         cuts = [Cut(FORMAT, operation, torn) for torn in TORN for operation in range(1, formatting + 1)]
         witness = Witness()
@@ -124,7 +124,7 @@ class JournalCuts:
         """A board that lost power while it formatted its flash must take the firmware and keep a journal."""
         with VirtualBoard(_settings(flash, cut.operation, cut.torn_percent)) as board:
             board.wait_off(DEADLINE_S)
-        _install(flash, self._files)
+        install(flash, self._files)
         witness = Witness()
         with VirtualBoard(_settings(flash)) as board:
             return Outcome(_judge(OrderedBoard(board), STAGES["append"], witness), tuple(witness.faults))
@@ -212,15 +212,17 @@ def _format_operations(folder: Path) -> int:
         return int(board.console.wait_for(".").strip(" ."))
 
 
-def _board_files(firmware: Path | None) -> dict[str, bytes]:
+def board_files(firmware: Path | None = None) -> dict[str, bytes]:
+    """Return what belongs on a board that takes orders: the journal's modules, of another folder if given."""
     compiled = {Path(path).stem: code for path, code in compile_firmware(firmware).items()}
     modules = {f"/firmware/{name}.mpy": compiled[name] for name in MODULES}
     return modules | {"/main.py": PROGRAM.read_bytes()}
 
 
-def _install(flash: Path, files: dict[str, bytes]) -> None:
+def install(flash: Path, files: dict[str, bytes], size_bytes: int = FLASH_BYTES) -> None:
     """Put the program on a board, as a technician does: one at a time, because that takes the process's stdout."""
-    with _INSTALLING, VirtualBoard(_settings(flash)) as board, Board(str(board.console_path)) as link:
+    settings = BoardSettings(flash=flash, size_bytes=size_bytes)
+    with _INSTALLING, VirtualBoard(settings) as board, Board(str(board.console_path)) as link:
         link.enter_repl()
         link.run("import os\nos.mkdir('/firmware')")
         for path, data in files.items():

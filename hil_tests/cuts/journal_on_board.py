@@ -8,7 +8,9 @@
 #   configure HASH                         replace /station.json
 #   read                                   all records, by the journal
 #   files                                  the journal's files as they lie on the flash, without the journal's code
+#   fill APPENDS NUMBER                    so many appends of so many records, not shown
 #   operations                             how many flash operations there were since power-on (virtual board)
+#   chip                                   bytes read, erases, most erases of one block, blocks erased (virtual board)
 import os
 import sys
 from binascii import hexlify
@@ -75,6 +77,19 @@ def operations() -> None:
     print("operations", programs + erases)
 
 
+def chip() -> None:
+    import _vboard
+
+    _, bytes_read, _, _, erases = _vboard.flash_counts()
+    worn = [_vboard.sector_erases(sector) for sector in range(_vboard.flash_size() // 4096)]
+    print("chip", bytes_read, erases, max(worn), len([1 for times in worn if times]))
+
+
+def fill(appends: str, number: str) -> None:
+    for i in range(int(appends)):
+        journal.append([(1_780_000_000 + i, i, 1, 34, NOT_EVALUATED)] * int(number))
+
+
 def files() -> None:
     for name in os.listdir("/journal"):
         print("file", name, os.stat("/journal/" + name)[6])
@@ -94,6 +109,8 @@ ORDERS = {
     "read": read,
     "files": files,
     "operations": operations,
+    "chip": chip,
+    "fill": fill,
 }
 
 print("== ready")
