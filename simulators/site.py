@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from simulators.errors import SimulatorError
 from simulators.estuary import Place
 from simulators.plan import Plan
 from station_config.network import Network, Station, load_network
@@ -24,9 +25,14 @@ DEMO_NETWORK = Path(__file__).with_name("demo_network.toml")
 GATEWAY = "gw-go-cong"
 EARLIER_GATEWAY = "gw-earlier"
 UPLINK = "uplink"
+MARKER = ".tram-run"  # a folder with it was made by a run and may be emptied by the next
 REPLAY_SHIFT_S = 3600.0
 CROPS = {"vam-kenh": "tiger-shrimp", "hoa-binh": "coconut", "xuan-hoa": "rice"}
 FARMER = ("Chị Sáu", "0900000001")
+
+
+class SiteError(SimulatorError):
+    """The folder named for a run cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +132,25 @@ def write_secret(path: Path) -> None:
 
 
 def lay_out(directory: Path, plan: Plan, station_ids: Sequence[str] | None = None) -> Site:
-    """Make the folder of a new run and write network.toml; the stations are those named, or all of the demo network."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    """Make the folder of a new run and write network.toml; the stations are those named, or all of the demo network.
+
+    Raises SiteError when the folder holds anything but an earlier run.
+    """
+    _make_empty(directory)
     shutil.copyfile(DEMO_NETWORK, directory / "network.toml")
     network = load_network(directory / "network.toml")
     stations = tuple(s for s in network.stations if station_ids is None or s.id in station_ids)
     return Site(directory, network, stations, Ports(*free_ports(4)), plan)
+
+
+def _make_empty(directory: Path) -> None:
+    marker = directory / MARKER
+    if directory.exists() and not marker.exists() and any(directory.iterdir()):
+        raise SiteError(f"{directory} is not empty and holds no earlier run; name another --directory")
+    if marker.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
 def write_gateway(site: Site, password_file: Path, *, poll_interval_s: float, commit_timeout_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from firmware.record import Record
 from simulators import check, demo
+from simulators import site as sites
 from simulators.check import Alerting, Counts
 
 PLUGS = ["link", "broker", "gateway", "board:a", "board:b"]
@@ -107,3 +109,17 @@ def test_a_minute_that_straddles_two_rows_of_the_file_is_not_compared() -> None:
     times = [300, 600, 900, 960, 1200, 1500, 2400]
     values = [1.01, 1.0, 1.0, 1.9, 2.05, None, 3.0]
     assert check.salinity_errors(times, values, rows, salinity) == pytest.approx([0.01, 0.0, 0.05])
+
+
+def test_a_run_empties_only_what_a_run_has_made(tmp_path: Path) -> None:
+    plan = demo.plan_run(None, 1, 7200.0)
+    precious = tmp_path / "home" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("ten years of work", encoding="utf-8")
+    with pytest.raises(sites.SiteError, match="not empty"):
+        sites.lay_out(precious.parent, plan)
+    assert precious.exists()
+    first = sites.lay_out(tmp_path / "run", plan)
+    (first.directory / "old.log").touch()
+    sites.lay_out(tmp_path / "run", plan)
+    assert not (first.directory / "old.log").exists()
