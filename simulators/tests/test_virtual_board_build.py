@@ -35,9 +35,7 @@ TABLE = {
     "deb822": ({"debian.sources": DEB822}, [OURS + f"signed-by: {KEYRING}\n"]),
     "one line": ({"sources.list": "deb http://packages.example/debian bookworm main non-free-firmware\n"}, [OURS]),
     "one line with options": (
-        {
-            "sources.list": f"deb [arch=amd64 signed-by={KEYRING}] http://packages.example/debian stable main # comment\n"
-        },
+        {"sources.list": f"deb [arch=amd64 signed-by={KEYRING}] http://packages.example/debian stable main # why\n"},
         [OURS + f"signed-by: {KEYRING}\n"],
     ),
     "updates, security and backports only": (
