@@ -1,8 +1,8 @@
 """The instruments we know: one TOML file each, read into an `Instrument`.
 
 Registers are wire addresses counted from 0 (a manual's "40001" is 0). A field's value in its parameter's unit is
-raw * scale + offset. The schema holds what documented instruments were seen to need; what a station's firmware can do
-of it today is checked where the board's configuration is made (`station_config.board`).
+raw * scale + offset. The schema holds what documented instruments were seen to need, and a station's firmware does all
+of it but what is marked as the technician's (service, discovery, stop, wiper).
 """
 
 from __future__ import annotations
