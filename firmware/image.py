@@ -44,15 +44,17 @@ def parse_header(header):
     at = HEAD_SIZE
     try:
         for _ in range(header[13]):
-            length = header[at]
-            name = str(header[at + 1 : at + 1 + length], "ascii")
-            at += 1 + length
+            begin = at + 1
+            at = begin + header[at]
+            name = str(header[begin:at], "ascii")
+            if at + 36 > len(header):
+                break
             size = struct.unpack("<I", header[at : at + 4])[0]
             files.append(File(name, size, bytes(header[at + 4 : at + 36])))
             at += 36
     except (IndexError, ValueError):
         raise ImageRefused("its table of files is damaged")
-    if at != len(header):
+    if at != len(header) or len(files) != header[13]:
         raise ImageRefused("its table of files is damaged")
     names = [file.name for file in files]
     if not all(_is_module(name) for name in names) or len(set(names)) != len(names) or len(names) > MAX_FILES:
