@@ -42,9 +42,9 @@ def command(
         Literal["auto", "mosquitto", "embedded"], typer.Option(help="auto: mosquitto if installed.")
     ] = "auto",
     port: Annotated[int, typer.Option(help="Port of the page; a free one if it is taken.")] = 8600,
-    directory: Annotated[
-        Path, typer.Option(help="Where the run's files and logs go; it is an earlier run is removed.")
-    ] = Path(".demo"),
+    directory: Annotated[Path, typer.Option(help="For the run's files and logs; an earlier run is removed.")] = Path(
+        ".demo"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Run the whole chain on this machine: instruments, boards, gateway, broker, cloud, phone.
