@@ -7,7 +7,7 @@ characters a second (simulators.lines), with `tram-gateway run` at its end; ther
 What is measured is records per second while the backlog lasts. From that follows how long the backlog of 24 hours
 takes, during which new records go on coming; beside it stands what the protocol's arithmetic allows at most.
 
-python -m benchmarks.backlog --records 1500
+python -m benchmarks.backlog --records 3000
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def measure(records: int) -> dict[str, Any]:
 def main() -> int:
     """Print the figures; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=1500, help="of backlog to make and drain")
+    parser.add_argument("--records", type=int, default=3000, help="of backlog to make and drain")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     try:
