@@ -4,6 +4,7 @@ The tables:
 
   journal   append, rotation, acknowledging, overwriting, format, configuration change; each operation cut with nothing,
             half and all of it done, and with a second cut in the start after it
+  update    firmware and configuration over the uplink, from the first chunk to the confirmation or the way back
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from rich.table import Table as PrintedTable
 
 from hil_tests.cuts.journal import JournalCuts
 from hil_tests.cuts.table import SHOWN_FAULTS, Table, Tally, sample, try_all
+from hil_tests.cuts.update import UpdateCuts
 from simulators.virtual_board.build import build
 from simulators.virtual_board.errors import VirtualBoardMissing
 
-TABLES: dict[str, type[Table]] = {"journal": JournalCuts}
+TABLES: dict[str, type[Table]] = {"journal": JournalCuts, "update": UpdateCuts}
 SAMPLED_PER_ROW = 12
 
 stderr = Console(stderr=True)
