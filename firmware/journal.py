@@ -12,14 +12,23 @@
 import os
 import struct
 
+from firmware import lazy
 from firmware.errors import JournalError
-from firmware.record import EVENT_CONFIGURATION, EVENT_OVERWRITTEN, NOT_EVALUATED, SIZE, Record, crc16, decode, encode
+from firmware.record import (
+    CLOCK_UNSET_BELOW,
+    EVENT_CONFIGURATION,
+    EVENT_OVERWRITTEN,
+    NOT_EVALUATED,
+    SIZE,
+    Record,
+    crc16,
+    decode,
+    encode,
+)
 
-_STATE = "<4sIIIIIII"
-_STATE_MAGIC = b"TRS1"
-_CHUNK = 14 * SIZE
-_LEAST_SEGMENTS = 3
-_RESERVE = 65536  # bytes of flash the journal leaves to everybody else
+STATE = "<4sIIIIIII"
+STATE_MAGIC = b"TRS1"
+LEAST_SEGMENTS = 3
 
 
 class Journal:
@@ -37,12 +46,13 @@ class Journal:
         self.configuration_hash = 0
         self._folder = folder
         self._segment_records = segment_records
-        self._max_bytes = max(max_bytes, _LEAST_SEGMENTS * segment_records * SIZE)
+        self._max_bytes = max(max_bytes, LEAST_SEGMENTS * segment_records * SIZE)
         self._random_bytes = random_bytes
         self._os = files
         self._open = open_file
         self._segments = []  # [first seq, number of records], oldest first
         self._file = None  # the last segment, open for appending
+        self._in_doubt = False  # a write has failed, and what is there has not been seen since
         self._state_stored = 0  # stored_through as the state file has it
         self._removing_through = 0
         self._declare = 0  # how many records the event of the removal names
@@ -52,75 +62,14 @@ class Journal:
 
     def open(self):
         # Find everything again: the directory, the sizes, the last segment. Returns what was repaired, in words.
-        repaired: list[str] = []
-        if not self._exists():
-            self._os.mkdir(self._folder)
-        self._segments = self._find_segments()
-        self._fit_flash()
-        self._load_state(self._load_id(repaired))
-        self._check_last_segment(repaired)
-        self._find_ends()
+        repaired = lazy.borrow("recovery").open_journal(self)
         self._finish_removal()
         return repaired
 
-    def _find_segments(self):
-        # One pass over the folder gives the sizes too: littlefs would go through all of it again for each name asked.
-        segments = []
-        unfinished = []
-        for entry in self._os.ilistdir(self._folder):
-            name, size = entry[0], entry[3]
-            if name.endswith(".new"):
-                unfinished.append(name)
-            elif len(name) == 8 and _is_hex(name.encode()):
-                segments.append([int(name, 16), size // SIZE])
-        for name in unfinished:
-            self._os.remove(self._path(name))  # a replacement that was not finished: the old file stands
-        segments.sort()
-        for i in range(len(segments) - 1):  # what stands behind the next segment's first record was cut off
-            segments[i][1] = min(segments[i][1], segments[i + 1][0] - segments[i][0])
-        return segments
-
-    def _fit_flash(self):
-        # Never plan for more than the flash has. A segment takes whole blocks, and a reserve stays for everything else.
-        block, _, _, free = self._os.statvfs(self._folder)[:4]
-        segment = self._segment_records * SIZE
-        blocks = segment // block + 1
-        own = sum([number * SIZE // block + 1 for _, number in self._segments])
-        fitting = max(0, (free + own) - _RESERVE // block) // blocks
-        self._max_bytes = max(_LEAST_SEGMENTS * segment, min(self._max_bytes, fitting * segment))
-
-    def _load_id(self, repaired):
-        # Returns the state file's bytes if they belong to this journal. It names the id too, if the id file is damaged.
-        state = self._read_small("state")
-        if len(state) != struct.calcsize(_STATE) + 2 or crc16(state) != 0 or state[:4] != _STATE_MAGIC:
-            state = b""
-        text = self._read_small("id")
-        if len(text) == 8 and _is_hex(text):
-            self.id = int(str(text, "ascii"), 16)
-            return state if state and struct.unpack_from("<I", state, 4)[0] == self.id else b""
-        self.id = struct.unpack("<I", state[4:8] if state else self._random_bytes(4))[0] or 1
-        if self._segments:
-            repaired.append("the journal's id was unreadable and is now %08x" % self.id)
-        self._replace("id", b"%08x" % self.id)
-        return state
-
-    def _load_state(self, state):
-        if not state:
-            return
-        (
-            self.stored_through,
-            self.boots,
-            self.configuration_hash,
-            self._removing_through,
-            self._declare,
-            self._declare_seq,
-        ) = struct.unpack(_STATE, state[:-2])[2:]
-        self._state_stored = self.stored_through
-
     def _save_state(self):
         raw = struct.pack(
-            _STATE,
-            _STATE_MAGIC,
+            STATE,
+            STATE_MAGIC,
             self.id,
             self.stored_through,
             self.boots,
@@ -132,23 +81,6 @@ class Journal:
         self._replace("state", raw + struct.pack("<H", crc16(raw)))
         self._state_stored = self.stored_through
 
-    def _check_last_segment(self, repaired):
-        # Cut the last segment off behind its last good record. Whole records that are damaged may have been read by
-        # somebody before: their numbers are not used again.
-        if not self._segments:
-            return
-        first, number = self._segments[-1]
-        good = self._count_good(first, number)
-        if good < number:
-            repaired.append("%d damaged records at seq %d cut off" % (number - good, first + good))
-        if good < number or self._os.stat(self._path("%08x" % first))[6] != good * SIZE:
-            self._cut(first, good)
-        self._segments[-1][1] = good
-        if good < number:
-            pending = self._declare if self._declare_seq >= first + good else 0
-            self._begin_segment(first + number)
-            self._intend_removal(self._removing_through, pending + number - good, first + number)
-
     def _begin_segment(self, first):
         # The next record starts a file of its own. An empty one that stood there before gives way.
         if self._segments and not self._segments[-1][1]:
@@ -156,39 +88,6 @@ class Journal:
             if self._exists(name):
                 self._os.remove(self._path(name))
         self._segments.append([first, 0])
-
-    def _count_good(self, first, number):
-        with self._open(self._path("%08x" % first), "rb") as file:
-            chunk = b""
-            for i in range(number):
-                at = i * SIZE % _CHUNK
-                if at == 0:
-                    chunk = file.read(_CHUNK)
-                try:
-                    if decode(chunk, at).seq != first + i:
-                        return i
-                except ValueError:
-                    return i
-        return number
-
-    def _cut(self, first, number):
-        name = "%08x" % first
-        with self._open(self._path(name), "rb") as source, self._open(self._path("cut.new"), "wb") as target:
-            left = number * SIZE
-            while left > 0:
-                chunk = source.read(min(left, _CHUNK))
-                target.write(chunk)
-                left -= len(chunk)
-        self._os.rename(self._path("cut.new"), self._path(name))
-
-    def _find_ends(self):
-        self.next_seq = max(self.stored_through, self._removing_through) + 1
-        if self._segments:
-            first, number = self._segments[-1]
-            if first + number < self.next_seq:  # records that are gone were read by somebody: skip their numbers
-                self._begin_segment(self.next_seq)
-            self.next_seq = max(self.next_seq, first + number)
-        self._find_first()
 
     def _find_first(self):
         self.first_seq = self.next_seq
@@ -206,6 +105,8 @@ class Journal:
         try:
             if not self.id:
                 self.open()
+            if self._in_doubt:
+                self._recover()
             self._make_room(entries[0][0])
             first_seq = self.next_seq
             while left:
@@ -248,17 +149,18 @@ class Journal:
             self._file = None
 
     def _recover(self):
-        # After a failed write the file is what the last sync made it; look what that is.
+        # After a failed write the file is what the last sync made it; look what that is. Until that has been seen
+        # nothing is appended.
+        self._in_doubt = True
         try:
             self._close()
         except OSError:
             self._file = None
         try:
-            self._segments = self._find_segments()
-            self._check_last_segment([])
-            self._find_ends()
-        except OSError as error:
+            lazy.borrow("recovery").look_again(self)
+        except (OSError, ImportError) as error:
             raise JournalError("flash: %s; the journal cannot be read" % error)
+        self._in_doubt = False
 
     # The ring
 
@@ -334,6 +236,12 @@ class Journal:
         buffer = bytearray(max_records * SIZE)
         return bytes(memoryview(buffer)[: self.read_into(buffer, from_seq, max_records) * SIZE])
 
+    def newest_time(self):
+        # Unix seconds of the newest record, or None when there is none or its clock was not set.
+        raw = self.read(self.next_seq - 1, 1)
+        time = decode(raw).time if raw else 0
+        return time if time >= CLOCK_UNSET_BELOW else None
+
     def acknowledge(self, seq):
         # Everything up to seq is stored elsewhere. Goes forward only, never beyond what exists. Written to flash
         # seldom: after a power cut an older mark costs nothing but records sent twice.
@@ -381,8 +289,3 @@ class Journal:
         with self._open(self._path(name + ".new"), "wb") as file:
             file.write(raw)
         self._os.rename(self._path(name + ".new"), self._path(name))
-
-
-def _is_hex(text):
-    # text: bytes
-    return all(character in b"0123456789abcdef" for character in text)

@@ -2,7 +2,7 @@
 # the meanings that stand in register_page, which no board carries in its memory.
 #
 # A row: first register, number of registers, name. u32 values take two registers, high word first. The name is that of
-# a method of whoever knows the value (firmware.station.Status, firmware.upkeep.Upkeep).
+# an attribute or method of whoever knows the value (firmware.status.Status, firmware.upkeep.Upkeep).
 MAP_VERSION = 1
 MAGIC = 0x5452
 
@@ -76,4 +76,5 @@ def fill(table, source, image, first, count):
     # Refresh in image (a register table as bytes) every row that touches registers first..first+count-1.
     for register, words, name in table:
         if register < first + count and first < register + words:
-            put_words(image, 2 * register, getattr(source, name)(), words)
+            value = getattr(source, name)
+            put_words(image, 2 * register, value() if callable(value) else value, words)

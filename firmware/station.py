@@ -9,18 +9,18 @@
 import gc
 from asyncio import gather
 
-from firmware import registers, version
 from firmware import ticks as real_ticks
 from firmware.errors import JournalError
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, NOT_EVALUATED
 from firmware.schedule import Intervals, Samples
+from firmware.status import Status
 
 _LOOK_MS = 20  # the wall clock is looked at this often; it may run faster than real time on a bench
 _REST_MS = 1000  # after a fault
 _HUNG_AFTER_MS = 120_000  # a loop that has not come round for this long is not healthy
 _WATCH_MS = 1000
 _MOST_WAITING = 256  # records that wait for a flash that takes none; beyond that the oldest go
-_COLLECT_EVERY = 8192  # bytes of garbage: little and often keeps the heap's peak low
+_COLLECT_EVERY = 2048  # bytes of garbage: little and often keeps the heap's peak low
 _COUNT_MAX = 0x7FFFFFFF
 _HEALTH_MAX = 3_999_999
 
@@ -90,6 +90,9 @@ class Station:
 
     def note_start(self, reset_cause):
         self.reset_cause = reset_cause
+        newest_s = self.journal.newest_time()
+        if newest_s is not None and self.clock.doubt(newest_s):
+            self._log.write("clock: what it shows does not fit the newest record; it waits to be set")
         boots, changed = self.journal.start_boot(self.configuration.hash)
         events = [self._event(EVENT_BOOT, boots)]
         if changed:
@@ -112,7 +115,19 @@ class Station:
             await instrument.sample(self.client)
             self._came_round_ms["sample"] = self._ticks.ticks_ms()
 
+    def _look_at_clock(self):
+        # A clock that jumps by itself goes on where it was. The event tells by how much it was set back.
+        jump_s = self.clock.jumped()
+        if not jump_s:
+            return
+        self._log.write("clock: it jumped by %d s by itself" % jump_s)
+        if self.clock.is_set:
+            now = self.clock.now() - jump_s
+            self.clock.set(now, 0, self.clock.uncertainty_ms)
+            self._store([self._event(EVENT_CLOCK_SET, -jump_s)])
+
     async def _record_once(self):
+        self._look_at_clock()
         if self._steps != self.clock.steps:
             self._steps = self.clock.steps
             self._intervals.clock_moved(self.clock.now())
@@ -156,12 +171,18 @@ class Station:
             raise
         self._waiting = []
 
+    def free_heap_kib(self):
+        return free_heap() // 1024
+
     # The gateway's wish
 
     def set_clock(self, unix_s, milliseconds, uncertainty_ms):
         # Raises ClockRefused or JournalError. The event goes first: it is what readers restamp earlier records by.
-        step_s = self.clock.step_to(unix_s)
+        step_s = self.clock.step_to(unix_s, uncertainty_ms)
         if step_s is None:
+            return
+        if self.clock.is_premature_leap(unix_s, step_s):
+            self._log.write("clock: the gateway's is more than a day away; taken if it says so again in a minute")
             return
         self.journal.append([self._event(EVENT_CLOCK_SET, step_s, unix_s)])
         self.clock.set(unix_s, milliseconds, uncertainty_ms)
@@ -188,82 +209,3 @@ def _bus_health(client):
 def free_heap():
     # Bytes; 0 on CPython, which does not say.
     return gc.mem_free() if hasattr(gc, "mem_free") else 0
-
-
-class Status:
-    # The values of the register map, by the names the map gives them.
-    def __init__(self, station):
-        self._station = station
-
-    def magic(self):
-        return registers.MAGIC
-
-    def map_version(self):
-        return registers.MAP_VERSION
-
-    def journal_id(self):
-        return self._station.journal.id
-
-    def first_seq(self):
-        return self._station.journal.first_seq
-
-    def next_seq(self):
-        return self._station.journal.next_seq
-
-    def stored_through(self):
-        return self._station.journal.stored_through
-
-    def clock(self):
-        return self._station.clock.now()
-
-    def clock_state(self):
-        return 1 if self._station.clock.is_set else 0
-
-    def milliseconds(self):
-        return 0
-
-    def uncertainty_ms(self):
-        return min(0xFFFF, self._station.clock.uncertainty_ms)
-
-    def uptime_s(self):
-        return self._station.clock.uptime_s()
-
-    def boots(self):
-        return self._station.journal.boots
-
-    def reset_cause(self):
-        return self._station.reset_cause
-
-    def free_heap_kib(self):
-        return free_heap() // 1024
-
-    def configuration_hash(self):
-        return self._station.configuration.hash
-
-    def bus_polls(self):
-        return self._counter("polls")
-
-    def bus_timeouts(self):
-        return self._counter("timeouts")
-
-    def bus_crc_errors(self):
-        return self._counter("crc_errors")
-
-    def bus_late_answers(self):
-        return self._counter("late_answers")
-
-    def _counter(self, name):
-        client = self._station.client
-        return 0 if client is None else getattr(client, name)
-
-    def version_major(self):
-        return version.VERSION[0]
-
-    def version_minor(self):
-        return version.VERSION[1]
-
-    def version_patch(self):
-        return version.VERSION[2]
-
-    def station_id(self):
-        return self._station.configuration.station

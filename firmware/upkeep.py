@@ -74,7 +74,7 @@ class Upkeep:
         return lazy.borrow("candidate").Candidate(self._root)
 
     def boots(self):
-        return self._station.status.boots() & 0xFFFF
+        return self._station.journal.boots & 0xFFFF
 
     async def rest(self):
         await self._ticks.sleep_ms(0)

@@ -34,6 +34,79 @@ def test_a_clock_that_was_set_before_a_reset_stays_set():
     assert (clock.now(), clock.uptime_s(), clock.step_to(NOW + 1)) == (NOW, 0, None)
 
 
+YEAR = 365 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_set"),
+    [
+        (NOW, True),
+        (NOW - 3600, True),
+        (NOW + YEAR, True),
+        (NOW - 2 * 86_400, False),
+        (NOW + 2 * YEAR, False),
+        (NOW + 40 * YEAR, False),
+    ],
+    ids=["right", "an hour slow", "a year in a cupboard", "before the newest record", "two years on", "garbage"],
+)
+def test_a_clock_with_a_battery_must_fit_the_newest_record(shown, is_set):
+    wall = Wall(shown)
+    clock = Clock(wall, wall)
+    clock.doubt(NOW)
+    assert clock.is_set is is_set
+
+
+@pytest.mark.parametrize(
+    ("uncertainty_ms", "off_s", "step"),
+    [(20, 1, None), (20, 2, 2), (5000, 4, None), (5000, -6, -6)],
+)
+def test_a_clock_is_not_moved_by_less_than_the_given_time_is_certain(uncertainty_ms, off_s, step):
+    wall = Wall(NOW)
+    assert Clock(wall, wall).step_to(NOW + off_s, uncertainty_ms) == step
+
+
+def settings_taken(said):
+    # said: (real seconds after the first, how many seconds ahead of it the gateway's clock is); returns which are taken
+    wall = Wall(NOW)
+    clock = Clock(wall, wall)
+    real, taken = 0, []
+    for after, ahead in said:
+        wall.seconds += after - real
+        real = after
+        step = clock.step_to(NOW + after + ahead)
+        if step is not None and not clock.is_premature_leap(NOW + after + ahead, step):
+            clock.set(NOW + after + ahead, 0, 20)
+            taken.append(after)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ([(0, 3600)], [0]),
+        ([(0, YEAR), (1, YEAR), (59, YEAR), (61, YEAR)], [61]),
+        ([(0, YEAR), (70, 2 * YEAR)], []),
+        ([(0, YEAR), (30, 0), (61, YEAR)], [61]),
+        ([(0, YEAR), (30, 40), (61, YEAR)], [30]),
+        ([(0, -2 * YEAR), (61, -2 * YEAR)], [61]),
+    ],
+    ids=["an hour", "said again", "said otherwise", "was right between", "set between", "back"],
+)
+def test_a_leap_of_more_than_a_day_must_be_said_twice_a_minute_apart(said, taken):
+    assert settings_taken(said) == taken
+
+
+@pytest.mark.parametrize("jump", [-3600, -2, 40 * 86_400])
+def test_a_counter_that_jumps_by_itself_is_noticed_once_and_uptime_goes_on(jump):
+    wall = Wall(NOW)
+    clock = Clock(wall, wall)
+    wall.seconds += 10
+    found = [clock.jumped()]
+    wall.seconds += jump
+    found += [clock.jumped(), clock.jumped()]
+    assert (found, clock.uptime_s()) == ([0, jump, 0], 10)
+
+
 def dues(schedule, moments):
     return [(now, end) for now in moments for end in iter(lambda now=now: schedule.due(now), None)]
 

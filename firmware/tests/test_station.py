@@ -212,6 +212,38 @@ def test_a_time_that_cannot_be_is_refused_and_leaves_no_event(instruments, impos
     assert (parts.clock.now(), records(parts)) == (NOW, [])
 
 
+def test_a_clock_that_jumps_goes_on_where_it_was_and_the_jump_is_an_event(instruments):
+    parts = station_of(instruments)
+    parts.run_for(90)
+    parts.wall.seconds += 40 * 86_400
+    parts.run_for(60)
+    assert [count for _, count, _ in of(parts, EVENT_CLOCK_SET)] == [-40 * 86_400 - 1]
+    assert [time - NOW for time, _, _ in of(parts, 34)] == [60, 120]
+
+
+def test_seq_goes_on_whatever_the_clock_does(instruments):
+    parts = station_of(instruments)
+    for step in (3600, -7200, 80_000, -80_000):
+        parts.station.set_clock(parts.clock.now() + step, 0, 20)
+        parts.run_for(60)
+    assert [record.seq for record in records(parts)] == list(range(1, parts.journal.next_seq))
+
+
+def test_a_leap_of_years_is_not_taken_at_once_and_told_in_the_log(instruments):
+    parts = station_of(instruments)
+    parts.station.set_clock(NOW + 3 * 365 * 86_400, 0, 20)
+    assert (parts.clock.now(), records(parts)) == (NOW, [])
+    assert any("more than a day away" in line for line in parts.shown)
+
+
+def test_a_clock_with_garbage_at_the_start_is_unset_and_waits_for_the_gateway(instruments):
+    parts = station_of(instruments)
+    parts.run_for(60)
+    again = Parts(parts.station.configuration, instruments.answer, flash=parts.flash, seconds=NOW + 40 * 365 * 86_400)
+    again.station.note_start(1)
+    assert (again.clock.is_set, again.clock.now()) == (False, 0)
+
+
 def test_a_clock_event_that_cannot_be_stored_leaves_the_clock_as_it_was(instruments):
     parts = station_of(instruments)
     parts.flash.full = True
