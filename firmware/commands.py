@@ -48,7 +48,7 @@ async def execute(upkeep, command, argument):
         elif command == APPLY_UPDATE:
             await _apply_update(upkeep, argument)
         elif command == REBOOT:
-            if argument != upkeep.boots():
+            if argument != upkeep.station.journal.boots & 0xFFFF:
                 raise CommandRefused("bad argument", "restart refused: it was meant for boot %d" % argument)
             upkeep.restart_soon()
         elif command == FORGET:
@@ -68,7 +68,7 @@ async def execute(upkeep, command, argument):
 
 
 def _staged(upkeep, number, argument):
-    if upkeep.trial() or upkeep.slots.candidate != "-" or upkeep.candidate().is_there():
+    if upkeep.trial() or upkeep.slots().candidate != "-" or upkeep.candidate().is_there():
         raise CommandRefused("on trial", "one thing at a time: something is applied and not yet proved")
     path = upkeep.files().whole(number, struct.pack(">I", argument))
     if path is None:
@@ -99,7 +99,7 @@ def _check_configuration(upkeep, raw):
 
 async def _apply_update(upkeep, argument):
     path = _staged(upkeep, _IMAGE, argument)
-    updater = lazy.borrow("update").Updater(upkeep.slots, version.VERSION, upkeep.rest)
+    updater = lazy.borrow("update").Updater(upkeep.slots(), version.VERSION, upkeep.rest)
     upkeep.log.write("firmware %d.%d.%d is in the spare slot" % await updater.apply(path))
     upkeep.files().forget(_IMAGE)
 

@@ -16,7 +16,6 @@ from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
-from firmware.slots import Slots
 from firmware.station import Station
 from firmware.upkeep import Upkeep
 from firmware.uplink import Server, Uplink
@@ -88,20 +87,20 @@ def _assemble(configuration, on_trial, clock, journal, log):
     instruments = [Instrument(sensor, clock) for sensor in configuration.sensors]
     station = Station(configuration, clock, journal, log, Client(bus) if bus else None, instruments)
     _note_start(station, log)
-    slots = Slots(firmware.__path__[1:2])  # "/a/firmware" or "/b/firmware"
-    upkeep = Upkeep(station, slots, on_trial, version.VERSION, log, machine.reset)
-    _settle(upkeep, log)
+    upkeep = Upkeep(station, firmware.__path__[1:2], log, machine.reset)  # from "/a/firmware" or "/b/firmware"
+    _begin_trial(upkeep, on_trial, log)
     if uplink_line is None:
-        upkeep.cannot_be_reached()
+        if upkeep.on_trial is not None:
+            upkeep.on_trial.fail("given up: the uplink cannot be opened")
         return station, None
     return station, Uplink(
         uplink_line, Server(configuration.address, configuration.station, version.TEXT, station, upkeep)
     )
 
 
-def _settle(upkeep, log):
+def _begin_trial(upkeep, configuration_on_trial, log):
     try:
-        upkeep.settle()
+        lazy.borrow("trial").begin(upkeep, configuration_on_trial)
     except (OSError, JournalError) as error:
         log.fault("last update not noted, it is tried again at the next start", error)
 

@@ -11,7 +11,6 @@ from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
-from firmware.slots import Slots
 from firmware.station import Station
 from firmware.tests.flash import Flash
 from firmware.tests.wire import Ticks, Uart
@@ -59,12 +58,7 @@ class Parts:
         )
         self.restarts = 0
         self.root = str(root)
-        self.upkeep = self.upkeep_of(Slots(None, self.root + "/slots"))
-
-    def upkeep_of(self, slots, configuration_on_trial=False, version=(0, 1, 0)):
-        return Upkeep(
-            self.station, slots, configuration_on_trial, version, self.log, self.restart, self.ticks, self.root
-        )
+        self.upkeep = Upkeep(self.station, "", self.log, self.restart, self.ticks, self.root)
 
     def restart(self):
         self.restarts += 1

@@ -8,7 +8,7 @@ from firmware import loader
 from firmware.candidate import Candidate
 from firmware.record import NO_VALUE, NOT_EVALUATED
 from firmware.slots import Slots
-from firmware.trial import CONFIRMED, FAILED, GOING_ON, Trial
+from firmware.trial import CONFIRMED, FAILED, GOING_ON, Proof
 
 
 @pytest.fixture
@@ -147,5 +147,5 @@ READ, SILENT = [Channel(NO_VALUE), Channel(NOT_EVALUATED)], [Channel(NO_VALUE)]
     ],
 )
 def test_what_is_on_trial_proves_itself(looks, verdict):
-    trial = Trial()
-    assert [trial.look(*look) for look in looks][-1] == verdict
+    proof = Proof()
+    assert [proof.look(*look) for look in looks][-1] == verdict
