@@ -4,13 +4,15 @@ import hashlib
 import json
 from collections import namedtuple
 
+from firmware import lazy
 from firmware.errors import ConfigurationError
-from firmware.sampler import STATISTICS
+from firmware.sampler import COUNT_LIMIT, STATISTICS
 
 VERSION = 1
 DEFAULT_ADDRESS = 247
 MAX_SENSORS = 32
 MAX_FIELDS = 64
+MAX_PULSES = 4
 MAX_WAIT_MS = 60000  # an instrument may be waited for this long; the watch over the loops bears twice as much
 
 SIZES = {"u8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4}
@@ -18,19 +20,48 @@ ORDERS = {1: ("A", None), 2: ("AB", "BA"), 4: ("ABCD", "BADC", "CDAB", "DCBA")}
 
 _PORT_KEYS = ("uart", "baud", "bits", "parity", "stop", "tx", "rx", "de")
 _FIELD_KEYS = ("parameter", "at", "type", "order", "scale", "offset", "decimals", "statistic", "speed", "invalid")
+_RHYTHM_KEYS = ("record_s", "average_s")
 
-_STATION_KEYS = ("station", "address", "sample_s", "record_s", "health_every", "bus", "uplink", "journal", "sensors")
+_STATION_KEYS = (
+    "station",
+    "address",
+    "sample_s",
+    "record_s",
+    "health_every",
+    "bus",
+    "uplink",
+    "journal",
+    "sensors",
+    "pulses",
+)
 
 Configuration = namedtuple("Configuration", _STATION_KEYS + ("hash",))
 Port = namedtuple("Port", _PORT_KEYS)
 JournalSize = namedtuple("JournalSize", ("segment_records", "max_bytes"))
-_SENSOR_KEYS = ("number", "address", "timeout_ms", "retries", "warmup_ms", "every", "wake_ms", "start", "reads")
+_SENSOR_KEYS = (
+    "number",
+    "address",
+    "timeout_ms",
+    "retries",
+    "warmup_ms",
+    "every",
+    "wake_ms",
+    "start",
+    "reads",
+    "power",
+    "burst",
+    "measurements",
+)
 _START_KEYS = ("fc", "register", "count", "values", "each_sample", "wait_ms", "wait_register", "wait_factor")
 _STATUS_KEYS = ("at", "type", "order", "ok", "mask", "scope")
 Sensor = namedtuple("Sensor", _SENSOR_KEYS)
 Start = namedtuple("Start", _START_KEYS)
 Read = namedtuple("Read", ("fc", "register", "count", "fields", "status"))
-Field = namedtuple("Field", _FIELD_KEYS)
+Field = namedtuple("Field", _FIELD_KEYS + ("rhythm",))
+Burst = namedtuple("Burst", ("readings", "statistic", "pause_ms"))
+Measurement = namedtuple("Measurement", ("command", "fields"))
+_PULSE_KEYS = ("number", "pin", "parameter", "decimals", "per_pulse", "debounce_ms", "wrap")
+Pulse = namedtuple("Pulse", _PULSE_KEYS + ("rhythm",))
 Status = namedtuple("Status", _STATUS_KEYS)
 
 DEFAULT = Configuration(
@@ -43,6 +74,7 @@ DEFAULT = Configuration(
     uplink=Port(2, 9600, 8, None, 1, 26, 25, 27),
     journal=JournalSize(512, 524288),
     sensors=(),
+    pulses=(),
     hash=0,
 )
 
@@ -59,83 +91,15 @@ def parse(raw):
         content = json.loads(raw)
     except ValueError:
         raise ConfigurationError("station.json is not JSON: flash the station again")
-    check = _Check()
+    check = lazy.borrow("check").Check()
     configuration = _station(check, content, short_hash(raw))
     if check.faults:
         raise ConfigurationError("station.json: " + "; ".join(check.faults))
     return configuration
 
 
-class _Check:
-    # Takes values out of the content and collects what is wrong with them.
-    def __init__(self):
-        self.faults = []
-
-    def fault(self, where, text):
-        if len(self.faults) < 20:
-            self.faults.append("%s: %s" % (where, text))
-
-    def table(self, value, where, keys):
-        # value as a dict without unknown keys; {} when it is something else
-        if not isinstance(value, dict):
-            self.fault(where, "must be a table")
-            return {}
-        for key in value:
-            if key not in keys:
-                self.fault("%s.%s" % (where, key), "is not known")
-        return value
-
-    def rows(self, value, where, most):
-        if not isinstance(value, list) or len(value) > most:
-            self.fault(where, "must be a list of at most %d" % most)
-            return ()
-        return value
-
-    def integer(self, table, key, where, low, high, default=None):
-        value = table.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            self.fault("%s.%s" % (where, key), "must be a whole number %d..%d, not %r" % (low, high, value))
-            return low
-        return value
-
-    def integer_or_none(self, table, key, where, low, high):
-        return None if table.get(key) is None else self.integer(table, key, where, low, high)
-
-    def number(self, table, key, where, default):
-        value = table.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-            self.fault("%s.%s" % (where, key), "must be a number, not %r" % (value,))
-            return default
-        return value
-
-    def choice(self, table, key, where, choices, default=None):
-        value = table.get(key, default)
-        if value not in choices:
-            self.fault("%s.%s" % (where, key), "must be one of %s, not %r" % (list(choices), value))
-            return choices[0]
-        return value
-
-    def integers(self, table, key, where):
-        value = table.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(entry, int) for entry in value):
-            self.fault("%s.%s" % (where, key), "must be a list of whole numbers")
-            return ()
-        return tuple(value)
-
-
 def _station(check, content, short):
-    keys = (
-        "version",
-        "station",
-        "address",
-        "sample_s",
-        "record_s",
-        "health_every",
-        "bus",
-        "uplink",
-        "journal",
-        "sensors",
-    )
+    keys = ("version",) + _STATION_KEYS
     table = check.table(content, "station", keys)
     check.choice(table, "version", "station", (VERSION,))
     sample_s = check.integer(table, "sample_s", "station", 1, 3600)
@@ -143,18 +107,23 @@ def _station(check, content, short):
     if record_s % sample_s:
         check.fault("station.record_s", "must be a multiple of sample_s")
     rows = check.rows(table.get("sensors"), "sensors", MAX_SENSORS)
-    sensors = tuple([_sensor(check, row, "sensors[%d]" % i) for i, row in enumerate(rows)])
-    _check_together(check, sensors)
+    sensors = tuple([_sensor(check, row, "sensors[%d]" % i, record_s) for i, row in enumerate(rows)])
+    rows = check.rows(table.get("pulses", []), "pulses", MAX_PULSES)
+    pulses = tuple([_pulse(check, row, "pulses[%d]" % i, record_s) for i, row in enumerate(rows)])
+    bus, uplink = _port(check, table.get("bus"), "bus"), _port(check, table.get("uplink"), "uplink")
+    _check_together(check, sensors, pulses, sample_s)
+    _check_pins(check, sensors, pulses, (bus, uplink))
     return Configuration(
         _name(check, table.get("station")),
         check.integer(table, "address", "station", 1, 247),
         sample_s,
         record_s,
         check.integer(table, "health_every", "station", 0, 10000, DEFAULT.health_every),
-        _port(check, table.get("bus"), "bus"),
-        _port(check, table.get("uplink"), "uplink"),
+        bus,
+        uplink,
         _journal(check, table.get("journal")),
         sensors,
+        pulses,
         short,
     )
 
@@ -189,10 +158,16 @@ def _journal(check, content):
     )
 
 
-def _sensor(check, content, where):
+def _sensor(check, content, where, record_s):
     # every: read it with each n-th sample. wake_ms: its first message only wakes it, ask again after this.
+    # reads: of Modbus registers; measurements: of SDI-12. power: the pin that switches its supply.
     table = check.table(content, where, _SENSOR_KEYS)
-    rows = check.rows(table.get("reads"), where + ".reads", 16)
+    rows = check.rows(table.get("reads", []), where + ".reads", 16)
+    measurements = check.rows(table.get("measurements", []), where + ".measurements", 8)
+    if not rows and not measurements:
+        check.fault(where, "must have reads or measurements")
+    if rows and measurements:
+        check.fault(where, "has reads (Modbus) and measurements (SDI-12)")
     return Sensor(
         check.integer(table, "number", where, 1, 255),
         check.integer(table, "address", where, 1, 255),
@@ -202,8 +177,73 @@ def _sensor(check, content, where):
         check.integer(table, "every", where, 1, 86400, 1),
         check.integer(table, "wake_ms", where, 0, MAX_WAIT_MS, 0),
         _start(check, table.get("start"), where + ".start"),
-        tuple([_read(check, row, "%s.reads[%d]" % (where, i)) for i, row in enumerate(rows)]),
+        tuple([_read(check, row, "%s.reads[%d]" % (where, i), record_s) for i, row in enumerate(rows)]),
+        check.integer_or_none(table, "power", where, 0, 63),
+        _burst(check, table.get("burst"), where + ".burst"),
+        tuple(
+            [
+                _measurement(check, row, "%s.measurements[%d]" % (where, i), record_s)
+                for i, row in enumerate(measurements)
+            ]
+        ),
     )
+
+
+def _burst(check, content, where):
+    if content is None:
+        return None
+    table = check.table(content, where, ("readings", "statistic", "pause_ms"))
+    burst = Burst(
+        check.integer(table, "readings", where, 2, 50),
+        check.choice(table, "statistic", where, ("median", "mean"), "median"),
+        check.integer(table, "pause_ms", where, 0, 5000, 0),
+    )
+    if burst.readings * burst.pause_ms > MAX_WAIT_MS:
+        check.fault(where, "takes longer than %d ms" % MAX_WAIT_MS)
+    return burst
+
+
+def _measurement(check, content, where, record_s):
+    table = check.table(content, where, ("command", "fields"))
+    command = table.get("command")
+    if not isinstance(command, str) or not lazy.borrow("sdi12").is_command(command):
+        check.fault(where + ".command", "must be M, C or R with what SDI-12 allows behind it, not %r" % (command,))
+        command = "M"
+    rows = check.rows(table.get("fields"), where + ".fields", MAX_FIELDS)
+    fields = [_value(check, row, "%s.fields[%d]" % (where, i), record_s) for i, row in enumerate(rows)]
+    return Measurement(command, tuple(fields))
+
+
+def _value(check, content, where, record_s):
+    # at: which of the measurement's values, from 0
+    table = check.table(content, where, _FIELD_KEYS + _RHYTHM_KEYS)
+    return _field_at(check, table, where, check.integer(table, "at", where, 0, 98), None, None, record_s)
+
+
+def _pulse(check, content, where, record_s):
+    # per_pulse: thousandths of a count. wrap: the total begins again at so many counts.
+    table = check.table(content, where, _PULSE_KEYS + _RHYTHM_KEYS)
+    return Pulse(
+        check.integer(table, "number", where, 1, 255),
+        check.integer(table, "pin", where, 0, 63),
+        check.integer(table, "parameter", where, 16, 127),
+        check.integer(table, "decimals", where, 0, 6),
+        check.integer(table, "per_pulse", where, 1000, 1000000),
+        check.integer(table, "debounce_ms", where, 1, 1000, 80),
+        check.integer(table, "wrap", where, 1000, COUNT_LIMIT, COUNT_LIMIT),
+        _rhythm(check, table, where, record_s),
+    )
+
+
+def _rhythm(check, table, where, record_s):
+    # (record_s, average_s) of a channel, None when they are the station's
+    own_s = check.integer(table, "record_s", where, 1, 86400, record_s)
+    average_s = check.integer(table, "average_s", where, 1, 86400, own_s)
+    if own_s % record_s or average_s % record_s or average_s > own_s:
+        check.fault(
+            where, "record_s and average_s must be multiples of the station's record_s, and average_s the smaller"
+        )
+    return None if own_s == average_s == record_s else (own_s, average_s)
 
 
 def _start(check, content, where):
@@ -229,7 +269,7 @@ def _start(check, content, where):
     return start
 
 
-def _read(check, content, where):
+def _read(check, content, where, record_s):
     table = check.table(content, where, ("fc", "register", "count", "fields", "status"))
     count = check.integer(table, "count", where, 1, 125)
     rows = check.rows(table.get("fields"), where + ".fields", MAX_FIELDS)
@@ -237,7 +277,7 @@ def _read(check, content, where):
         check.choice(table, "fc", where, (3, 4)),
         check.integer(table, "register", where, 0, 65535),
         count,
-        tuple([_field(check, row, "%s.fields[%d]" % (where, i), 2 * count) for i, row in enumerate(rows)]),
+        tuple([_field(check, row, "%s.fields[%d]" % (where, i), 2 * count, record_s) for i, row in enumerate(rows)]),
         _status(check, table.get("status"), where + ".status", 2 * count),
     )
 
@@ -250,9 +290,13 @@ def _place(check, table, where, size):
     return check.integer(table, "at", where, 0, size - SIZES[kind]), kind, order
 
 
-def _field(check, content, where, size):
-    table = check.table(content, where, _FIELD_KEYS)
+def _field(check, content, where, size, record_s):
+    table = check.table(content, where, _FIELD_KEYS + _RHYTHM_KEYS)
     at, kind, order = _place(check, table, where, size)
+    return _field_at(check, table, where, at, kind, order, record_s)
+
+
+def _field_at(check, table, where, at, kind, order, record_s):
     return Field(
         check.integer(table, "parameter", where, 16, 127),
         at,
@@ -264,6 +308,7 @@ def _field(check, content, where, size):
         check.choice(table, "statistic", where, STATISTICS, "mean"),
         check.integer_or_none(table, "speed", where, 16, 127),
         check.integers(table, "invalid", where),
+        _rhythm(check, table, where, record_s),
     )
 
 
@@ -284,20 +329,40 @@ def _status(check, content, where, size):
     )
 
 
-def _check_together(check, sensors):
+def _check_together(check, sensors, pulses, sample_s):
     # What no row can see alone.
-    numbers = [sensor.number for sensor in sensors]
+    numbers = [row.number for row in sensors + pulses]
     if len(set(numbers)) != len(numbers):
         check.fault("sensors", "two sensors have the same number")
-    fields = 0
+    if len({bool(sensor.measurements) for sensor in sensors}) > 1:
+        check.fault("sensors", "Modbus and SDI-12 cannot be on one line")
+    number = len(pulses)
     for sensor in sensors:
-        parameters = [field.parameter for read in sensor.reads for field in read.fields]
-        fields += len(parameters)
-        if len(set(parameters)) != len(parameters):
-            check.fault("sensor %d" % sensor.number, "two fields have the same parameter")
-        for read in sensor.reads:
-            for field in read.fields:
-                if field.speed is not None and field.speed not in parameters:
-                    check.fault("sensor %d" % sensor.number, "no field has the speed's parameter %d" % field.speed)
-    if fields > MAX_FIELDS:
-        check.fault("sensors", "%d fields, the station has room for %d" % (fields, MAX_FIELDS))
+        fields = [field for part in sensor.reads + sensor.measurements for field in part.fields]
+        number += len(fields)
+        _check_fields(check, "sensor %d" % sensor.number, fields, sensor, sample_s)
+    if number > MAX_FIELDS:
+        check.fault("sensors", "%d fields, the station has room for %d" % (number, MAX_FIELDS))
+
+
+def _check_fields(check, where, fields, sensor, sample_s):
+    parameters = [field.parameter for field in fields]
+    if len(set(parameters)) != len(parameters):
+        check.fault(where, "two fields have the same parameter")
+    for field in fields:
+        if field.speed is not None and field.speed not in parameters:
+            check.fault(where, "no field has the speed's parameter %d" % field.speed)
+        if field.statistic == "gust" and sample_s * sensor.every != 1:
+            check.fault(where, "a gust of 3 s needs a sample every second")
+        if field.statistic == "direction" and sensor.burst is not None:
+            check.fault(where, "a direction is not read in bursts: sample it more often")
+
+
+def _check_pins(check, sensors, pulses, ports):
+    # One pin may switch several sensors, and that is all it may be used for.
+    used = [pin for port in ports for pin in (port.tx, port.rx, port.de)]
+    switches = {sensor.power for sensor in sensors if sensor.power is not None}
+    for pin in list(switches) + [pulse.pin for pulse in pulses]:
+        if pin in used:
+            check.fault("pin %d" % pin, "is used twice")
+        used.append(pin)

@@ -67,7 +67,9 @@ class Instrument:
     def __init__(self, sensor, clock, ticks=real_ticks):
         fields = [field for read in sensor.reads for field in read.fields]
         parameters = [field.parameter for field in fields]
-        self.channels = [Channel(sensor.number, field.parameter, field.decimals, field.statistic) for field in fields]
+        self.channels = [
+            Channel(sensor.number, field.parameter, field.decimals, field.statistic, field.rhythm) for field in fields
+        ]
         self._sensor = sensor
         self._clock = clock
         self._ticks = ticks
@@ -80,9 +82,14 @@ class Instrument:
         self._counts = [None] * len(fields)
         self._good = [True] * len(fields)
         self._speeds = [None if field.speed is None else parameters.index(field.speed) for field in fields]
-        self._turn = 0  # it is read when this is 0
+        self._burst = None
+        if sensor.burst is not None:
+            from firmware.burst import Reader
+
+            self._burst = Reader(sensor.burst, ticks)
+        self.turn = 0  # it is read when this is 0
         self._is_due = False
-        self._started = sensor.start is None
+        self.started = sensor.start is None
         self._start_failed = False
         self._warm_since_s = 0  # seconds of uptime: power comes on with the board
         self._measuring_ms = None  # how long it says it measures, once it was asked
@@ -94,20 +101,20 @@ class Instrument:
     async def start(self, client):
         # Before anything is read: wake it, and start its measurement if it wants that now.
         sensor = self._sensor
-        self._is_due = self._turn == 0
-        self._turn = (self._turn + 1) % sensor.every
+        self._is_due = self.turn == 0
+        self.turn = (self.turn + 1) % sensor.every
         self._start_failed = False
         if not self._is_due or self._pause:
             return
         if sensor.wake_ms:
             await self._wake(client)
         if sensor.start is not None and sensor.start.each_sample:
-            self._started = False
+            self.started = False
             if not self._is_warm():
                 return
-        if not self._started:
+        if not self.started:
             try:
-                await self._begin(client)
+                await self.begin(client)
             except BusError:
                 self._start_failed = True
 
@@ -120,7 +127,7 @@ class Instrument:
         except BusError:
             self._wait(self._sensor.wake_ms)
 
-    async def _begin(self, client):
+    async def begin(self, client):
         # Raises BusError. An instrument that refuses its start measures by itself.
         start = self._sensor.start
         await self._finish_wait()
@@ -129,7 +136,7 @@ class Instrument:
         except Refused:
             pass
         self._wait(start.wait_ms if start.wait_register is None else await self._ask_wait(client, start))
-        self._started = True
+        self.started = True
         if not start.each_sample:
             self._warm_since_s = self._clock.uptime_s()
 
@@ -168,13 +175,16 @@ class Instrument:
             self._pause -= 1
         elif self._start_failed:
             self._note_silence()
-        elif self._started and self._is_warm():
+        elif self.started and self._is_warm():
             await self._finish_wait()
-            await self._read_all(client)
+            if self._burst is None:
+                await self._read_all(client)
+            else:
+                await self._burst.read(lambda: self._read_all(client), self._counts, self._good)
         self._add()
 
     async def _read_all(self, client):
-        # Fills in what is read; stops at the first read that brings nothing.
+        # Fills in what is read; stops at the first read that brings nothing. Returns whether all were answered.
         at = verdicts = 0
         answered = True
         for read, request in zip(self._sensor.reads, self._requests):
@@ -198,14 +208,19 @@ class Instrument:
             self._silent = 0
         else:
             self._note_silence()
+        return answered
 
     def _note_silence(self):
         self._silent = min(self._silent + 1, _SILENT_AFTER + len(_PAUSES) - 1)
         if self._silent >= _SILENT_AFTER:
             self._pause = _PAUSES[self._silent - _SILENT_AFTER]
-            self._started = self._sensor.start is None
-            self._measuring_ms = None
-            self._warm_since_s = self._clock.uptime_s()  # whoever brings it back may have brought another
+            self.power_came_on()  # whoever brings it back may have brought another
+
+    def power_came_on(self):
+        # It begins anew. Ahead of a sample firmware.power calls begin() then, for what wants an order to start.
+        self.started = self._sensor.start is None
+        self._measuring_ms = None
+        self._warm_since_s = self._clock.uptime_s()
 
     def _add(self):
         # A direction without a speed beside it counts the same in every sample.

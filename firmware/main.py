@@ -82,10 +82,11 @@ def _open_journal(configuration, log):
 
 
 def _assemble(configuration, on_trial, clock, journal, log):
-    bus = _open_line(configuration.bus, log, "bus") if configuration.sensors else None
+    client, instruments = _instruments(configuration, clock, log)
     uplink_line = _open_line(configuration.uplink, log, "uplink")
-    instruments = [Instrument(sensor, clock) for sensor in configuration.sensors]
-    station = Station(configuration, clock, journal, log, Client(bus) if bus else None, instruments)
+    pulses = _pulse_inputs(configuration, journal, log)
+    supplies = _supplies(configuration, instruments, log)
+    station = Station(configuration, clock, journal, log, client, instruments, pulses=pulses, supplies=supplies)
     _note_start(station, log)
     upkeep = Upkeep(station, firmware.__path__[1:2], log, machine.reset)  # from "/a/firmware" or "/b/firmware"
     _begin_trial(upkeep, on_trial, log)
@@ -96,6 +97,55 @@ def _assemble(configuration, on_trial, clock, journal, log):
     return station, Uplink(
         uplink_line, Server(configuration.address, configuration.station, version.TEXT, station, upkeep)
     )
+
+
+def _instruments(configuration, clock, log):
+    # (the client of their line or None, one per sensor). What a station does not have is not loaded.
+    if not configuration.sensors:
+        return None, []
+    line = _open_line(configuration.bus, log, "bus")
+    if not configuration.sensors[0].measurements:
+        return Client(line) if line else None, [Instrument(sensor, clock) for sensor in configuration.sensors]
+    from firmware import sdi12_line, sdi12_sensor
+
+    sensors = [sdi12_sensor.Sensor(sensor, clock) for sensor in configuration.sensors]
+    return sdi12_line.Client(line) if line else None, sensors
+
+
+def _pulse_inputs(configuration, journal, log):
+    if not configuration.pulses:
+        return []
+    from firmware.pulse import Contact, PulseInput
+
+    inputs = []
+    for pulse in configuration.pulses:
+        pin = _open_pin(pulse.pin, machine.Pin.IN, machine.Pin.PULL_UP, log)
+        contact = None if pin is None else Contact(pulse.debounce_ms)
+        if contact is not None:
+            contact.attach(pin)
+        inputs.append(PulseInput(pulse, contact))
+        try:
+            if inputs[-1].recover(journal) is None:
+                log.write("sensor %d: no total in the journal, it begins at 0" % pulse.number)
+        except OSError as error:
+            log.fault("sensor %d: total not found, it begins at 0" % pulse.number, error)
+    return inputs
+
+
+def _supplies(configuration, instruments, log):
+    if not any(sensor.power is not None for sensor in configuration.sensors):
+        return None
+    from firmware.power import Supplies
+
+    return Supplies(configuration, instruments, lambda number: _open_pin(number, machine.Pin.OUT, None, log))
+
+
+def _open_pin(number, mode, pull, log):
+    try:
+        return machine.Pin(number, mode) if pull is None else machine.Pin(number, mode, pull)
+    except ValueError as error:
+        log.fault("pin %d cannot be used, check station.json" % number, error)
+        return None
 
 
 def _begin_trial(upkeep, configuration_on_trial, log):

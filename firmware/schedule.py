@@ -48,21 +48,13 @@ class Samples:
         self._length_s = length_s
         self._next = None
 
+    def left_s(self, now):
+        # Seconds until the next one; 0 when it is due.
+        return 0 if self._next is None else max(0, min(self._next - now, self._length_s))
+
     def is_due(self, now):
         late_by = 0 if self._next is None else now - self._next
         if -self._length_s <= late_by < 0:
             return False
         self._next = (now // self._length_s + 1) * self._length_s
         return True
-
-
-def is_turn(now, interval_s, every):
-    # Whether the sample time that `now` belongs to is one for a sensor read with each n-th sample. Counted from the
-    # clock's zero like all else, so that power can be switched on ahead of it.
-    return now // interval_s % every == 0
-
-
-def is_power_wanted(now, interval_s, lead_s):
-    # Whether the next sample is so near that its instrument must warm up now. One second more than asked for, because
-    # time is in whole seconds.
-    return interval_s - now % interval_s <= lead_s + 1

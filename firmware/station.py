@@ -1,7 +1,8 @@
 # The station: its loops, and what they share. Everything it needs is handed in, so it runs on any board and in a test.
 #
-# sample    every sample_s: read each instrument, give each channel its sample
-# record    every record_s: one record per channel, whatever happened, stored with one sync
+# sample    every sample_s: read each instrument whose turn it is, give each of its channels its sample
+# record    every record_s: one record per channel whose interval ends, whatever happened, stored with one sync
+# power     switch supplies on ahead of the sample, where pins do that
 # uplink    answer the gateway
 # watch     feed the watchdog while the other three come round
 #
@@ -12,7 +13,7 @@ from asyncio import gather
 from firmware import ticks as real_ticks
 from firmware.errors import JournalError
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, NOT_EVALUATED
-from firmware.schedule import Intervals, Samples
+from firmware.schedule import CLOSE, GO_ON, Intervals, Samples, part_of
 from firmware.status import Status
 
 _LOOK_MS = 20  # the wall clock is looked at this often; it may run faster than real time on a bench
@@ -37,16 +38,21 @@ _BUS_LATENCY_MAX = 26
 
 
 class Station:
-    def __init__(self, configuration, clock, journal, log, client, instruments, ticks=real_ticks):
+    # client: of the instruments' line; None when it could not be opened, or there is none.
+    # pulses: inputs that are sampled like instruments and need no line. supplies: firmware.power.Supplies or None.
+    def __init__(
+        self, configuration, clock, journal, log, client, instruments, ticks=real_ticks, pulses=(), supplies=None
+    ):
         self.configuration = configuration
         self.clock = clock
         self.journal = journal
         self.client = client
         self.reset_cause = 0
-        self.channels = [channel for instrument in instruments for channel in instrument.channels]
+        self.channels = [channel for part in (instruments, pulses) for one in part for channel in one.channels]
         self.status = Status(self)
         self._log = log
-        self._instruments = instruments
+        self._sampled = list(pulses) if client is None else list(instruments) + list(pulses)
+        self._supplies = supplies
         self._ticks = ticks
         self._samples = Samples(configuration.sample_s)
         self._intervals = Intervals(configuration.record_s)
@@ -56,10 +62,12 @@ class Station:
         self._came_round_ms = {}  # loop: when it last did
 
     async def run(self, uplink, watchdog):
-        # Never returns. uplink or client may be None when their port could not be opened.
+        # Never returns. uplink may be None when its port could not be opened.
         loops = [self._loop("record", self._record_once), self._watch(watchdog)]
-        if self.client is not None:
+        if self._sampled:
             loops.append(self._loop("sample", self._sample_once))
+        if self._supplies is not None:
+            loops.append(self._loop("power", self._power_once))
         if uplink is not None:
             loops.append(self._loop("uplink", uplink.serve_once))
         if hasattr(gc, "mem_free"):  # MicroPython: CPython's threshold is another thing
@@ -109,11 +117,16 @@ class Station:
         if not self._samples.is_due(self.clock.now()):
             await self._ticks.sleep_ms(_LOOK_MS)
             return
-        for instrument in self._instruments:
+        for instrument in self._sampled:
             await instrument.start(self.client)
-        for instrument in self._instruments:
+        for instrument in self._sampled:
             await instrument.sample(self.client)
             self._came_round_ms["sample"] = self._ticks.ticks_ms()
+        if self._supplies is not None:
+            self._supplies.release(self._samples.left_s(self.clock.now()))
+
+    async def _power_once(self):
+        await self._supplies.look(self._samples.left_s(self.clock.now()), self.client)
 
     def _look_at_clock(self):
         # A clock that jumps by itself goes on where it was. The event tells by how much it was set back.
@@ -141,8 +154,12 @@ class Station:
     def _close_interval(self, end):
         entries = []
         for channel in self.channels:
+            part = part_of(end, channel.rhythm)
+            if part == GO_ON:
+                continue
             count, flag = channel.close()
-            entries.append((end, count, channel.sensor, channel.parameter, flag))
+            if part == CLOSE:
+                entries.append((end, count, channel.sensor, channel.parameter, flag))
         self._interval_number += 1
         every = self.configuration.health_every
         if every and self._interval_number % every == 0:

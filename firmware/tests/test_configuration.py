@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.configuration import DEFAULT, Field, Start, parse, short_hash
+from firmware.configuration import DEFAULT, Field, Pulse, Start, parse, short_hash
 from firmware.errors import ConfigurationError
 from firmware.tests.station_parts import configuration_of, content
 from station_config.board import board_configuration, encode
@@ -36,6 +36,18 @@ def changed_status(**changes):
     return content(sensors=[probe, wind])
 
 
+SDI12 = {"command": "MC", "fields": [{"parameter": 36, "at": 0, "decimals": 3}]}
+RAIN = {"number": 5, "pin": 14, "parameter": 70, "decimals": 1, "per_pulse": 2000}
+
+
+def test_pulses_and_sdi12_sensors_are_read():
+    sensors = [{"number": 1, "address": 48, "power": 32, "measurements": [SDI12]}]
+    configuration = configuration_of(content(sensors=sensors, pulses=[RAIN | {"record_s": 600}]))
+    measurement = configuration.sensors[0].measurements[0]
+    assert (measurement.command, [(field.parameter, field.at) for field in measurement.fields]) == ("MC", [(36, 0)])
+    assert configuration.pulses == (Pulse(5, 14, 70, 1, 2000, 80, 4_000_000, (600, 600)),)
+
+
 def test_what_a_short_file_leaves_out_is_the_usual():
     read = {"fc": 3, "register": 0, "count": 2, "fields": [{"parameter": 36, "at": 0, "type": "f32", "decimals": 3}]}
     start = {"fc": 16, "register": 1}
@@ -44,14 +56,14 @@ def test_what_a_short_file_leaves_out_is_the_usual():
     ]
     assert (sensor.every, sensor.wake_ms, sensor.timeout_ms, sensor.retries) == (1, 0, 500, 1)
     assert sensor.start == Start(16, 1, 0, (), False, 0, None, 1)
-    assert sensor.reads[0].fields[0] == Field(36, 0, "f32", "ABCD", 1, 0, 3, "mean", None, ())
+    assert sensor.reads[0].fields[0] == Field(36, 0, "f32", "ABCD", 1, 0, 3, "mean", None, (), None)
 
 
 def test_a_good_file_becomes_a_configuration():
     configuration = configuration_of(content())
     field = configuration.sensors[0].reads[0].fields[1]
     assert (configuration.station, configuration.address, len(configuration.sensors)) == ("vam-kenh", 11, 2)
-    assert field == Field(34, 4, "f32", "DCBA", 1.0, 0.0, 3, "mean", None, ())
+    assert field == Field(34, 4, "f32", "DCBA", 1.0, 0.0, 3, "mean", None, (), None)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +96,20 @@ def test_a_good_file_becomes_a_configuration():
         (changed_sensor(start={"fc": 16, "register": 1, "values": [0] * 17}), "sensors[0].start.values"),
         (changed_sensor(start={"fc": 3, "register": 1, "wait_ms": 60001}), "sensors[0].start.wait_ms"),
         (changed_sensor(start={"fc": 3, "register": 1, "wait_factor": 0.5}), "sensors[0].start.wait_factor"),
+        (changed_field(record_s=90), "fields[0]: record_s and average_s must be multiples"),
+        (changed_field(record_s=120, average_s=180), "average_s the smaller"),
+        (changed_field(statistic="gust"), "a gust of 3 s needs a sample every second"),
+        (changed_sensor(burst={"readings": 1}), "sensors[0].burst.readings"),
+        (changed_sensor(burst={"readings": 50, "pause_ms": 5000}), "burst: takes longer than 60000 ms"),
+        (changed_sensor(power=17), "pin 17: is used twice"),
+        (changed_sensor(reads=[]), "must have reads or measurements"),
+        (changed_sensor(measurements=[SDI12]), "has reads (Modbus) and measurements (SDI-12)"),
+        (changed_sensor(reads=[], measurements=[SDI12]), "Modbus and SDI-12 cannot be on one line"),
+        (changed_sensor(reads=[], measurements=[SDI12 | {"command": "X"}]), "measurements[0].command"),
+        (content(pulses=[RAIN | {"per_pulse": 999}]), "pulses[0].per_pulse"),
+        (content(pulses=[RAIN | {"number": 1}]), "same number"),
+        (content(pulses=[RAIN, RAIN | {"number": 6}]), "pin 14: is used twice"),
+        (content(pulses=[RAIN | {"pin": 16}]), "pin 16: is used twice"),
         (changed_status(scope="station"), "status.scope"),
         (changed_status(type="i16"), "status.type"),
         (changed_status(mask=-1), "status.mask"),

@@ -18,7 +18,7 @@ ORDERS = {"ABCD": (0, 1, 2, 3), "BADC": (1, 0, 3, 2), "CDAB": (2, 3, 0, 1), "DCB
 
 
 def field(kind, order, at=0, scale=1.0, offset=0.0, decimals=0, invalid=()):
-    return Field(34, at, kind, order, scale, offset, decimals, "mean", None, invalid)
+    return Field(34, at, kind, order, scale, offset, decimals, "mean", None, invalid, None)
 
 
 @given(st.floats(-3999, 3999, width=32), st.sampled_from(sorted(ORDERS)))
@@ -84,14 +84,14 @@ class Uptime:
         return 1000
 
 
-PH = Field(36, 0, "f32", "ABCD", 1, 0, 3, "mean", None, ())
+PH = Field(36, 0, "f32", "ABCD", 1, 0, 3, "mean", None, (), None)
 READ = Read(3, 0x10, 2, (PH,), None)
 VERDICT = Read(3, 0x64, 1, (), Status(0, "u16", "AB", (0,), 1, "instrument"))
 PH_7 = struct.pack(">f", 7.0)
 
 
-def sensor(reads, start=None, wake_ms=0, every=1):
-    return Sensor(1, 9, 500, 1, 0, every, wake_ms, start, reads)
+def sensor(reads, start=None, wake_ms=0, every=1, burst=None):
+    return Sensor(1, 9, 500, 1, 0, every, wake_ms, start, reads, None, burst, ())
 
 
 def sampled(one, *answers):
@@ -161,5 +161,5 @@ def test_a_waking_question_cannot_be_taken_for_another():
 
 
 def test_a_direction_without_a_speed_counts_in_every_sample():
-    direction = Field(68, 0, "u16", "AB", 1, 0, 1, "direction", None, ())
+    direction = Field(68, 0, "u16", "AB", 1, 0, 1, "direction", None, (), None)
     assert sampled(sensor((Read(3, 0, 1, (direction,), None),)), b"\x00\x5a")[0] == (900, NOT_EVALUATED)

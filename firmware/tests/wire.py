@@ -33,6 +33,7 @@ class Uart:
         self._ticks = ticks
         self._answer = answer
         self._coming = []  # (when, bytes), in order
+        self.settings = {}  # as init() was last called
 
     def comes(self, after_ms, data):
         if not data:
@@ -59,6 +60,9 @@ class Uart:
             if len(data) > len(part):
                 self._coming.insert(0, (when, data[len(part) :]))
         return got or None
+
+    def init(self, **settings):
+        self.settings = settings
 
     def txdone(self):
         return True
