@@ -10,13 +10,14 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from station_config.errors import ConfigurationError
 from station_config.instruments import Field, Instrument, Read, SerialSettings, Start, Status, Wait, load_instruments
 from station_config.instruments.model import SIZES
-from station_config.network import Network, Sensor, Station
+from station_config.network import Network, Pulse, Sensor, Station
 from station_config.parameters import load_parameters
+from station_config.sampling import average_interval, extra_parameter
 
 VERSION = 1
 JOURNAL = {"segment_records": 512, "max_bytes": 524_288}
@@ -31,6 +32,13 @@ _HIGH_BYTE_FIRST = {1: "AB", 2: "AB", 4: "ABCD"}  # the effective order of what 
 _PARITY = {"N": None, "E": 0, "O": 1}  # as machine.UART wants it
 
 
+class _Rhythm(NamedTuple):
+    """How often a sensor is sampled and its channels are recorded, in seconds."""
+
+    sample_s: int
+    record_s: int
+
+
 def board_configuration(
     network: Network, station_id: str, instruments: Mapping[str, Instrument] | None = None
 ) -> dict[str, Any]:
@@ -41,16 +49,18 @@ def board_configuration(
     if faults:
         raise ConfigurationError("\n".join(f"station {station.id}: {text}" for text in faults))
     wiring = _WIRING[station.hardware]
+    sensors = [_sensor(sensor, known[sensor.instrument], station) for sensor in station.sensors]
     return {
         "version": VERSION,
         "station": station.id,
         "address": station.address,
         "sample_s": station.sample_interval_s,
-        "record_s": station.record_interval_s,
+        "record_s": _common_rhythm(sensors, station.record_interval_s),
         "bus": _line(wiring["bus"], _bus_settings(station, known)),
         "uplink": _line(wiring["uplink"], network.gateway(station.gateway).serial),
         "journal": dict(JOURNAL),
-        "sensors": [_sensor(sensor, known[sensor.instrument], station.sample_interval_s) for sensor in station.sensors],
+        "sensors": sensors,
+        **_unless([], pulses=[_pulse(pulse, station) for pulse in station.pulses]),
     }
 
 
@@ -78,18 +88,49 @@ def _line(wiring: Mapping[str, int], settings: SerialSettings) -> dict[str, int 
     }
 
 
-def _sensor(sensor: Sensor, instrument: Instrument, sample_interval_s: int) -> dict[str, Any]:
+def _common_rhythm(sensors: list[dict[str, Any]], record_s: int) -> int:
+    """Return the interval all channels' ends and beginnings fall on; channels that have just that need not say so."""
+    fields = [field for sensor in sensors for read in sensor["reads"] for field in read["fields"]]
+    common = math.gcd(record_s, *(field[key] for field in fields for key in ("record_s", "average_s")))
+    for field in fields:
+        if field["average_s"] == field["record_s"]:
+            del field["average_s"]
+            if field["record_s"] == common:
+                del field["record_s"]
+    return common
+
+
+def _pulse(pulse: Pulse, station: Station) -> dict[str, Any]:
+    parameter = load_parameters().by_name[pulse.parameter]
+    return {
+        "number": pulse.number,
+        "pin": pulse.pin,
+        "parameter": parameter.code,
+        "decimals": parameter.decimals,
+        "per_pulse": round(pulse.per_pulse * 10**parameter.decimals * 1000),
+        "debounce_ms": pulse.debounce_ms,
+        "wrap": round((parameter.valid_max or 0) * 10**parameter.decimals),
+        "record_s": station.record_interval_s,
+    }
+
+
+def _sensor(sensor: Sensor, instrument: Instrument, station: Station) -> dict[str, Any]:
     timing = instrument.timing
+    base_s = station.sample_interval_s
+    every = max(math.ceil(timing.minimum_interval_ms / (1000 * base_s)), (sensor.sample_interval_s or base_s) // base_s)
+    rhythm = _Rhythm(base_s * every, sensor.record_interval_s or station.record_interval_s)
     return {
         "number": sensor.number,
         "address": sensor.address,
         "timeout_ms": timing.timeout_ms,
         "retries": timing.retries,
         "warmup_ms": timing.warmup_ms,
-        **_unless(1, every=math.ceil(timing.minimum_interval_ms / (1000 * sample_interval_s)) or 1),
+        **_unless(1, every=every),
         **_unless(0, wake_ms=timing.wake_ms or 0),
         **_unless(None, start=_start(instrument.start)),
-        "reads": [_read(read) for read in instrument.reads],
+        "reads": [_read(read, sensor, rhythm) for read in instrument.reads],
+        **_unless(None, power=sensor.power),
+        **_unless(None, burst=None if sensor.burst is None else sensor.burst.model_dump()),
     }
 
 
@@ -109,18 +150,25 @@ def _start(start: Start | None) -> dict[str, Any] | None:
     }
 
 
-def _read(read: Read) -> dict[str, Any]:
+def _read(read: Read, sensor: Sensor, rhythm: _Rhythm) -> dict[str, Any]:
     return {
         "fc": read.fc,
         "register": read.first_register,
         "count": read.count,
-        "fields": [_field(field) for field in read.fields],
+        "fields": [row for field in read.fields for row in _fields(field, sensor, rhythm)],
         **_unless(None, status=_status(read.status)),
     }
 
 
-def _field(field: Field) -> dict[str, Any]:
-    parameter = load_parameters().by_name[field.parameter]
+def _fields(field: Field, sensor: Sensor, rhythm: _Rhythm) -> Iterator[dict[str, Any]]:
+    """Yield the channel of a field, then those of its further statistics."""
+    yield _field(field, field.parameter, field.effective_statistic, rhythm)
+    for statistic in sensor.statistics.get(field.parameter, ()):
+        yield _field(field, extra_parameter(field.parameter, statistic), statistic, rhythm)
+
+
+def _field(field: Field, name: str, statistic: str, rhythm: _Rhythm) -> dict[str, Any]:
+    parameter = load_parameters().by_name[name]
     return {
         "parameter": parameter.code,
         "at": field.at,
@@ -129,9 +177,11 @@ def _field(field: Field) -> dict[str, Any]:
         **_unless(1.0, scale=field.scale),
         **_unless(0.0, offset=field.offset),
         "decimals": parameter.decimals,
-        **_unless("mean", statistic=field.effective_statistic),
+        **_unless("mean", statistic=statistic),
         **_unless(None, speed=None if field.speed is None else load_parameters().by_name[field.speed].code),
         **_unless([], invalid=list(field.invalid)),
+        "record_s": rhythm.record_s,
+        "average_s": average_interval(name, statistic, rhythm.sample_s, rhythm.record_s),
     }
 
 
@@ -155,11 +205,36 @@ def _unless(default: object, **value: Any) -> dict[str, Any]:
 
 def _beyond_the_board(station: Station, known: Mapping[str, Instrument]) -> Iterator[str]:
     """Yield in words what this station asks and a board cannot do."""
-    fields = sum(len(known[sensor.instrument].parameters) for sensor in station.sensors)
+    for sensor in station.sensors:
+        yield from _impossible_statistics(sensor, known[sensor.instrument], station)
+    pins = [pulse.pin for pulse in station.pulses] + sorted({s.power for s in station.sensors if s.power is not None})
+    taken = [wire for line in _WIRING[station.hardware].values() for key, wire in line.items() if key != "uart"]
+    for pin in sorted({pin for pin in pins if pin in taken or pins.count(pin) > 1}):
+        yield f"pin {pin} is used twice; the two lines take {', '.join(map(str, sorted(taken)))}"
+    extras = sum(len(names) for sensor in station.sensors for names in sensor.statistics.values())
+    fields = extras + len(station.pulses) + sum(len(known[s.instrument].parameters) for s in station.sensors)
     if len(station.sensors) > _MOST_SENSORS:
         yield f"{len(station.sensors)} sensors; a board takes {_MOST_SENSORS}"
     if fields > _MOST_FIELDS:
         yield f"its sensors measure {fields} parameters; a board takes {_MOST_FIELDS}"
+
+
+def _impossible_statistics(sensor: Sensor, instrument: Instrument, station: Station) -> Iterator[str]:
+    """Yield what the sensor's further statistics ask in vain."""
+    slow = instrument.timing.minimum_interval_ms > 1000
+    for parameter, names in sensor.statistics.items():
+        for name in names:
+            extra = extra_parameter(parameter, name)
+            if parameter not in instrument.parameters:
+                yield f"sensor {sensor.number}: statistics of {parameter}, which it does not measure"
+            elif extra not in load_parameters().by_name or names.count(name) > 1:
+                yield f"sensor {sensor.number}: no {name} of {parameter} is recorded"
+            elif extra in instrument.parameters:
+                yield f"sensor {sensor.number}: measures {extra} by itself"
+            elif name == "gust" and (slow or (sensor.sample_interval_s or station.sample_interval_s) != 1):
+                yield f"sensor {sensor.number}: a gust of 3 s needs a sample every second"
+    if sensor.burst is not None and "wind_from_direction" in instrument.parameters:
+        yield f"sensor {sensor.number}: a direction is not read in bursts; sample it more often"
 
 
 def _refuse_big_floats(value: object) -> None:

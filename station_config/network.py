@@ -45,6 +45,24 @@ class Gateway(StrictModel):
     serial: SerialSettings = SerialSettings()
 
 
+class Burst(StrictModel):
+    """Several readings for one sample, together their median (puts spikes out) or mean."""
+
+    readings: int = Field(ge=2, le=50)
+    statistic: Literal["median", "mean"] = "median"
+    pause_ms: int = Field(default=0, ge=0, le=1000)
+
+
+class Pulse(StrictModel):
+    """A contact on a pin of the board, such as a tipping bucket: a running total that outlives the power."""
+
+    number: int = Field(ge=1, le=255)
+    pin: int = Field(ge=0, le=63)
+    parameter: Literal["rain_total"] = "rain_total"
+    per_pulse: float = Field(gt=0.0, le=10.0)  # in the parameter's unit: 0.2 mm, 0.254 mm, 0.5 mm
+    debounce_ms: int = Field(default=80, ge=50, le=100)
+
+
 class Sensor(StrictModel):
     """One instrument on a station's bus. Its number, not its address, is what records carry."""
 
@@ -52,6 +70,13 @@ class Sensor(StrictModel):
     instrument: str
     address: Address
     serial: SerialSettings | None = None  # as set at commissioning, when not the instrument's default
+    sample_interval_s: int | None = Field(default=None, ge=1, le=86400)  # else the station's
+    record_interval_s: int | None = Field(default=None, ge=1, le=86400)  # else the station's
+    burst: Burst | None = None
+    power: int | None = Field(default=None, ge=0, le=63)  # the pin that switches its supply, alone or with others
+    statistics: dict[str, Several[Literal["min", "max", "gust"]]] = Field(
+        default_factory=dict
+    )  # parameter -> what is recorded of it besides
     elevation_m: float | None = Field(default=None, ge=-50.0, le=50.0)  # of a pressure membrane, station datum
     limits: dict[str, Limits] = Field(
         default_factory=dict
@@ -84,7 +109,8 @@ class Station(StrictModel):
     hardware: Literal["esp32", "rp2040"] = "esp32"
     sample_interval_s: int = Field(ge=1, le=3600)
     record_interval_s: int = Field(ge=1, le=86400)
-    sensors: Several[Sensor]
+    sensors: Several[Sensor] = ()
+    pulses: Annotated[Several[Pulse], Field(max_length=4)] = ()
 
     @model_validator(mode="after")
     def _intervals_fit(self) -> Station:
@@ -92,6 +118,19 @@ class Station(StrictModel):
             raise ValueError("record_interval_s must be a multiple of sample_interval_s")
         if 86400 % self.record_interval_s:
             raise ValueError("record_interval_s must divide a day, so that records end on the same times every day")
+        for sensor in self.sensors:
+            if sensor.sample_interval_s is not None and sensor.sample_interval_s % self.sample_interval_s:
+                raise ValueError(f"sensor {sensor.number}: sample_interval_s must be a multiple of the station's")
+            own_s = sensor.record_interval_s or self.record_interval_s
+            if own_s % self.record_interval_s or 86400 % own_s:
+                raise ValueError(
+                    f"sensor {sensor.number}: record_interval_s must be a multiple of the station's and divide a day"
+                )
+            if own_s % (sensor.sample_interval_s or 1):
+                raise ValueError(f"sensor {sensor.number}: record_interval_s must be a multiple of sample_interval_s")
+        numbers = {sensor.number for sensor in self.sensors} | {pulse.number for pulse in self.pulses}
+        if len(numbers) < len(self.sensors) + len(self.pulses):
+            raise ValueError("a pulse input has the number of a sensor, or of another")
         return self
 
     def sensor(self, number: int) -> Sensor:

@@ -155,6 +155,24 @@ def test_what_station_config_writes_is_accepted(tmp_path):
     assert [sensor.number for sensor in parse(raw).sensors] == [1, 2, 3]
 
 
+def test_rhythms_power_bursts_and_pulses_that_station_config_writes_are_accepted(tmp_path):
+    network = tmp_path / "network.toml"
+    more = 'power = 32\nburst = { readings = 5 }\nstatistics = { conductivity_25 = ["min", "max"] }\n'
+    text = NETWORK.replace('instrument = "yosemitech-y520"\n', 'instrument = "yosemitech-y520"\n' + more)
+    text = text.replace("record_interval_s = 60\n", "record_interval_s = 600\n" + TIPPING_BUCKET)
+    network.write_text(text)
+    configuration = parse(encode(board_configuration(load_network(network), "hoa-binh")))
+    fields = [field for sensor in configuration.sensors for read in sensor.reads for field in read.fields]
+    assert configuration.record_s == 60
+    assert {field.parameter: field.rhythm for field in fields if field.parameter in (34, 64, 98)} == {
+        34: (600, 600),
+        64: (600, 60),
+        98: (600, 600),
+    }
+    assert (configuration.sensors[0].power, configuration.pulses[0].rhythm) == (32, (600, 600))
+
+
+TIPPING_BUCKET = "pulses = [{ number = 9, pin = 14, per_pulse = 0.2 }]\n"
 NETWORK = """\
 name = "Thử"
 timezone = "Asia/Ho_Chi_Minh"

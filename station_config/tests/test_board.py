@@ -144,3 +144,104 @@ def test_more_than_a_board_can_hold_is_refused_in_words(network: Network) -> Non
     with pytest.raises(ConfigurationError) as caught:
         board_configuration(crowded, "xuan-hoa")
     assert str(caught.value) == "station xuan-hoa: its sensors measure 72 parameters; a board takes 64"
+
+
+# Sampling: who is sampled and recorded when, and what is recorded besides
+
+
+def changed(network_text: str, write_network: Callable[[str], Path], *pairs: tuple[str, str]) -> Network:
+    for old, new in pairs:
+        assert old in network_text
+        network_text = network_text.replace(old, new, 1)
+    return load_network(write_network(network_text))
+
+
+Y520 = 'instrument = "yosemitech-y520"\n'
+WN90 = 'instrument = "ecowitt-wn90lp"\n'
+
+
+def channels(configuration: dict[str, Any], number: int) -> dict[int, tuple[str, int | None, int | None]]:
+    """Return parameter code -> (statistic, record_s, average_s) of a sensor."""
+    sensor = next(sensor for sensor in configuration["sensors"] if sensor["number"] == number)
+    fields = [field for read in sensor["reads"] for field in read["fields"]]
+    return {f["parameter"]: (f.get("statistic", "mean"), f.get("record_s"), f.get("average_s")) for f in fields}
+
+
+def test_a_station_that_records_every_ten_minutes_averages_as_wmo_says(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    network = changed(network_text, write_network, ("record_interval_s = 60", "record_interval_s = 600"))
+    configuration = board_configuration(network, "xuan-hoa")
+    weather = channels(configuration, 3)
+    assert configuration["record_s"] == 60
+    assert (weather[64], weather[67], weather[70]) == (("mean", 600, 60), ("mean", 600, None), ("last", 600, None))
+    assert channels(configuration, 1)[34] == ("mean", 600, None)
+
+
+def test_a_sensor_may_have_its_own_rhythm_power_and_burst(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    more = "sample_interval_s = 300\nrecord_interval_s = 300\npower = 32\nburst = { readings = 5, pause_ms = 200 }\n"
+    network = changed(network_text, write_network, (Y520, Y520 + more))
+    configuration = board_configuration(network, "xuan-hoa")
+    probe = configuration["sensors"][0]
+    assert (probe["every"], probe["power"], configuration["record_s"]) == (30, 32, 60)
+    assert probe["burst"] == {"readings": 5, "statistic": "median", "pause_ms": 200}
+    assert channels(configuration, 1)[34] == ("mean", 300, None)
+
+
+def test_extremes_are_channels_of_their_own(network_text: str, write_network: Callable[[str], Path]) -> None:
+    network = changed(network_text, write_network, (Y520, Y520 + 'statistics = { conductivity_25 = ["min", "max"] }\n'))
+    probe = channels(board_configuration(network, "xuan-hoa"), 1)
+    assert (probe[98], probe[99]) == (("min", None, None), ("max", None, None))
+
+
+def test_a_tipping_bucket_is_a_pulse_input(network_text: str, write_network: Callable[[str], Path]) -> None:
+    pulses = "record_interval_s = 60\npulses = [{ number = 9, pin = 14, per_pulse = 0.254 }]\n"
+    network = changed(network_text, write_network, ("record_interval_s = 60\n", pulses))
+    assert board_configuration(network, "xuan-hoa")["pulses"] == [
+        {
+            "number": 9,
+            "pin": 14,
+            "parameter": 70,
+            "decimals": 1,
+            "per_pulse": 2540,
+            "debounce_ms": 80,
+            "wrap": 1_000_000,
+            "record_s": 60,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("after", "more", "said"),
+    [
+        (Y520, 'statistics = { ph = ["max"] }', "sensor 1: statistics of ph, which it does not measure"),
+        (WN90, 'statistics = { illuminance = ["max"] }', "sensor 3: no max of illuminance is recorded"),
+        (WN90, 'statistics = { wind_speed = ["gust"] }', "sensor 3: measures wind_speed_of_gust by itself"),
+        (WN90, "burst = { readings = 3 }", "sensor 3: a direction is not read in bursts"),
+        (Y520, "power = 17", "pin 17 is used twice; the two lines take 4, 16, 17, 25, 26, 27"),
+    ],
+)
+def test_what_a_board_cannot_do_is_said_in_words(
+    network_text: str, write_network: Callable[[str], Path], after: str, more: str, said: str
+) -> None:
+    network = changed(network_text, write_network, (after, f"{after}{more}\n"))
+    with pytest.raises(ConfigurationError, match=said):
+        board_configuration(network, "xuan-hoa")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("sample_interval_s = 15", "sensor 1: sample_interval_s must be a multiple"),
+        ("record_interval_s = 90", "sensor 1: record_interval_s must be a multiple of the station's"),
+        ("record_interval_s = 420", "and divide a day"),
+        ("sample_interval_s = 120", "sensor 1: record_interval_s must be a multiple of sample_interval_s"),
+    ],
+)
+def test_intervals_that_do_not_fit_are_refused(
+    network_text: str, write_network: Callable[[str], Path], more: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        changed(network_text, write_network, (Y520, f"{Y520}{more}\n"))
