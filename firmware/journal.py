@@ -78,7 +78,7 @@ class Journal:
             self._declare,
             self._declare_seq,
         )
-        self._replace("state", raw + struct.pack("<H", crc16(raw)))
+        self._write_whole("state", raw + struct.pack("<H", crc16(raw)))
         self._state_stored = self.stored_through
 
     def _begin_segment(self, first):
@@ -285,7 +285,7 @@ class Journal:
         except OSError:
             return b""
 
-    def _replace(self, name, raw):
+    def _write_whole(self, name, raw):
         with self._open(self._path(name + ".new"), "wb") as file:
             file.write(raw)
         self._os.rename(self._path(name + ".new"), self._path(name))

@@ -68,7 +68,7 @@ def _load_id(journal, repaired):
     journal.id = struct.unpack("<I", state[4:8] if state else journal._random_bytes(4))[0] or 1
     if journal._segments:
         repaired.append("the journal's id was unreadable and is now %08x" % journal.id)
-    journal._replace("id", b"%08x" % journal.id)
+    journal._write_whole("id", b"%08x" % journal.id)
     return state
 
 
