@@ -17,7 +17,6 @@ MAGIC = b"TRF1"
 HEAD_SIZE = 14
 MAX_HEADER = 4096
 MAX_FILES = 64
-MAX_SIZE = 131072
 SIGNATURE_SIZES = (256, 384)
 
 Image = namedtuple("Image", ("bytecode", "version", "replaces", "files"))
@@ -28,14 +27,15 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 _SHA256_INFO = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
 
 
-def header_size(head):
-    # From the image's first HEAD_SIZE bytes.
+def read_header(file):
+    # The image's header as bytes; the file then stands behind it. Raises ImageRefused.
+    head = file.read(HEAD_SIZE)
     if len(head) < HEAD_SIZE or head[:4] != MAGIC:
         raise ImageRefused("not a firmware image")
     size = struct.unpack("<H", head[4:6])[0]
     if not HEAD_SIZE < size <= MAX_HEADER:
         raise ImageRefused("a header of %d bytes" % size)
-    return size
+    return head + file.read(size - HEAD_SIZE)
 
 
 def parse_header(header):

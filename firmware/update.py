@@ -9,6 +9,7 @@ from firmware.errors import CommandRefused, ImageRefused
 KEYS = "/update_keys"
 BYTECODE = 6  # what MicroPython since 1.19 loads
 _CHUNK = 512
+_LONGEST_SIGNATURE = 384
 _MARGIN = 16384  # bytes of flash that stay free
 
 
@@ -26,28 +27,25 @@ class Updater:
     async def apply(self, path):
         # Check the image at path, unpack it, propose it to the loader. Raises CommandRefused and OSError.
         with self._open(path, "rb") as file:
-            image = self.check(file, self._os.stat(path)[6])
+            image = self.check(file)
             await self._check_files(file, image)
             await self._unpack(file, image)
         self._slots.propose()
         return image.version
 
-    def check(self, file, size):
-        # Everything but the files themselves.
-        length = self._format.header_size(file.read(self._format.HEAD_SIZE))
-        file.seek(0)
-        header = file.read(length)
+    def check(self, file):
+        # Everything but the files themselves; leaves the file at the first of them.
+        header = self._format.read_header(file)
         image = self._format.parse_header(header)
-        end = length + sum([entry.size for entry in image.files])
-        file.seek(end)
-        moduli = self._keys()
-        if size - end not in self._format.SIGNATURE_SIZES or not self._format.is_signed(header, file.read(512), moduli):
+        file.seek(len(header) + sum([entry.size for entry in image.files]))
+        signature = file.read(_LONGEST_SIGNATURE + 1)
+        if not self._format.is_signed(header, signature, self._keys()):
             raise CommandRefused("bad signature", "image refused: none of this board's keys has signed it")
         if image.bytecode != BYTECODE:
             raise CommandRefused("other bytecode", "image refused: made for another MicroPython")
         if not self._format.may_replace(image, self._running):
             raise CommandRefused("not newer", "image refused: version %d.%d.%d is not newer" % image.version)
-        file.seek(length)
+        file.seek(len(header))
         return image
 
     def _keys(self):
