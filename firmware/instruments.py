@@ -64,14 +64,6 @@ class Instrument:
     # sensor: a configuration.Sensor. channels: one per field, in the order of the file.
     # clock: warm-up is seconds of its uptime, so a bench that runs faster warms up faster.
     # ticks: waits between two questions are real time, because the instrument is real.
-    # What only some instruments have stands here and not in each of them.
-    _start_request = None
-    _wake_request = None
-    _burst = None
-    _measuring_ms = None  # how long it says it measures, once it was asked
-    _wait_ms = 0
-    _wait_since_ms = 0
-
     def __init__(self, sensor, clock, ticks=real_ticks):
         fields = [field for read in sensor.reads for field in read.fields]
         parameters = [field.parameter for field in fields]
@@ -83,15 +75,14 @@ class Instrument:
         self._ticks = ticks
         self._patience = Patience(sensor.timeout_ms)
         self._requests = [rtu.read_request(sensor.address, read.fc, read.register, read.count) for read in sensor.reads]
-        if sensor.start is not None:
-            self._start_request = start_request(sensor)
-        if sensor.wake_ms:
-            self._wake_request = wake_request(sensor)
+        self._start_request = None if sensor.start is None else start_request(sensor)
+        self._wake_request = wake_request(sensor) if sensor.wake_ms else None
         self._verdicts = sum([1 for read in sensor.reads if _speaks_for_all(read.status)])
         # One sample, a place per channel; and where in it the speed stands that a direction is weighted with
         self._counts = [None] * len(fields)
         self._good = [True] * len(fields)
         self._speeds = [None if field.speed is None else parameters.index(field.speed) for field in fields]
+        self._burst = None
         if sensor.burst is not None:
             from firmware.burst import Reader
 
@@ -101,6 +92,9 @@ class Instrument:
         self.started = sensor.start is None
         self._start_failed = False
         self._warm_since_s = 0  # seconds of uptime: power comes on with the board
+        self._measuring_ms = None  # how long it says it measures, once it was asked
+        self._wait_ms = 0
+        self._wait_since_ms = 0
         self._silent = 0
         self._pause = 0
 

