@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from firmware.record import (
     Record,
     decode,
 )
-from simulators.board import BoardSettings, VirtualBoard
+from simulators.board import BoardSettings, VirtualBoard, set_rtc_battery
 from simulators.lines import Lines
 from simulators.virtual_board.build import build
 from simulators.virtual_board.errors import VirtualBoardMissing
 from station_config.board import board_configuration, encode
 from station_config.clock import BenchClock
+from station_config.console import Board
 from station_config.flash import board_files, flash
 from station_config.network import load_network
 
@@ -45,6 +46,7 @@ RATE = 60.0
 HEAP_KIB = 120
 START_S = 1_780_000_000.0
 DEADLINE_S = 20.0
+WATCHDOG_RESET = 3
 
 
 @dataclass(frozen=True)
@@ -282,3 +284,81 @@ def test_a_board_that_counts_from_2000_tells_unix_time(bench: Bench, flashed: Pa
         clock = gateway.number(10)
     gateway.close()
     assert (unset, abs(clock - bench.clock.now()) < 10 * RATE) == ([0], True)
+
+
+def _epoch_s(epoch: int) -> int:
+    return 0 if epoch == 1970 else 946_684_800
+
+
+@pytest.mark.parametrize("epoch", [1970, 2000])
+def test_records_tell_unix_time_on_boards_of_either_epoch(
+    bench: Bench, flashed: Path, tmp_path: Path, gateway: Gateway, epoch: int
+) -> None:
+    shutil.copy(flashed, tmp_path / "board.flash")
+    with VirtualBoard(_settings(bench, tmp_path / "board.flash", epoch=epoch)) as board:
+        board.console.wait_for("tram station=vam-kenh")
+        set_s = round(bench.clock.now())
+        gateway.set_clock(set_s)
+        records = gateway.wait_for(lambda records: any(r.sensor and r.time > START_S for r in records))
+    event = next(r for r in records if r.parameter == EVENT_CLOCK_SET)
+    first = next(r for r in records if r.sensor and r.time > START_S)
+    assert event.time == set_s
+    assert set_s < first.time <= set_s + 120
+    assert first.time % 60 == 0
+
+
+@pytest.mark.parametrize("epoch", [1970, 2000])
+@pytest.mark.parametrize(
+    ("off_s", "believed"), [(0, [1]), (40 * 365 * 86_400, [0]), (-30 * 86_400, [0])], ids=["right", "2066", "behind"]
+)
+def test_a_clock_chip_is_believed_after_a_power_cut_when_it_fits_the_journal(
+    bench: Bench, flashed: Path, tmp_path: Path, gateway: Gateway, epoch: int, off_s: int, believed: list[int]
+) -> None:
+    shutil.copy(flashed, tmp_path / "board.flash")
+    chip = tmp_path / "rtc"
+    settings = replace(_settings(bench, tmp_path / "board.flash", epoch=epoch), rtc_battery=chip)
+    with VirtualBoard(settings) as board:
+        board.console.wait_for("tram station=vam-kenh")
+        gateway.set_clock(round(bench.clock.now()))
+        gateway.wait_for(lambda records: any(r.sensor and r.time > START_S for r in records))
+        board.power_cut()
+        if off_s:
+            set_rtc_battery(chip, round(bench.clock.now()) + off_s - _epoch_s(epoch))
+        board.start()
+        board.console.wait_for("tram station=vam-kenh")
+        assert gateway.registers(12, 1) == believed
+
+
+HANGS_ONCE = b"""\
+import asyncio, os, sys
+sys.path.insert(0, "/a")
+from firmware.main import start
+async def hang():
+    await asyncio.sleep(1)
+    try:
+        os.remove("/hang")
+    except OSError:
+        return
+    while True:
+        pass
+async def both(application):
+    await asyncio.gather(application, hang())
+asyncio.run(both(start()))
+"""
+
+
+def test_a_loop_that_hangs_is_ended_by_the_watchdog_and_the_journal_goes_on(
+    board: VirtualBoard, gateway: Gateway
+) -> None:
+    with Board(str(board.console_path)) as link, link.maintenance(restart=False):
+        link.write_file("/main.py", HANGS_ONCE)
+        link.write_file("/hang", b"")
+    board.power_cut()
+    board.start()
+    board.console.wait_for("tram station=vam-kenh")
+    before = gateway.fetch()
+    board.console.wait_for("tram station=vam-kenh", deadline_s=DEADLINE_S)
+    records = gateway.wait_for(lambda records: len(records) > len(before) + 15)
+    assert gateway.registers(16, 1) == [WATCHDOG_RESET]
+    assert records[: len(before)] == before
+    assert [record.seq for record in records] == list(range(1, len(records) + 1))
