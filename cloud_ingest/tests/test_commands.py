@@ -25,7 +25,7 @@ RECORDS = [
     Record(1, 5, 3, 0, EVENT_BOOT, 2),
     Record(2, T0, 2750, 1, 32, 2),
     Record(3, T0, MISSING, 1, 34, 9),
-    Record(4, T0, 7, 1, 99, 2),
+    Record(4, T0, 7, 1, 120, 2),
 ]
 
 
@@ -44,7 +44,7 @@ def test_decode_prints_a_batch_for_people(tmp_path: Path) -> None:
         ["1234abcd", "1", "boot + 5 s", "0", "boot", "3", "2"],
         ["1234abcd", "2", "2026-02-13T16:27:00+00:00", "1", "water_temperature", "27.50 Cel", "2"],
         ["1234abcd", "3", "2026-02-13T16:27:00+00:00", "1", "conductivity_25", "no value", "9"],
-        ["1234abcd", "4", "2026-02-13T16:27:00+00:00", "1", "unknown (99)", "7", "2"],
+        ["1234abcd", "4", "2026-02-13T16:27:00+00:00", "1", "unknown (120)", "7", "2"],
     ]
 
 

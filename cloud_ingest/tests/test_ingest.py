@@ -272,9 +272,9 @@ def test_whatever_a_station_records_is_accounted_for(
 
 
 def test_unknown_stations_sensors_and_parameters_are_kept(bench: Bench) -> None:
-    bench.take(batch([Record(1, T0, 77, 9, 99, 2), Record(2, T0, 12500, 9, EC25, 2)]), station="nobody-knows")
+    bench.take(batch([Record(1, T0, 77, 9, 120, 2), Record(2, T0, 12500, 9, EC25, 2)]), station="nobody-knows")
     assert bench.values(EC25, sensor=9, station="nobody-knows") == {T0: (12.5, 1)}
-    assert bench.rows("SELECT count, flag FROM log JOIN series ON id = series WHERE parameter = 99") == [(77, 2)]
+    assert bench.rows("SELECT count, flag FROM log JOIN series ON id = series WHERE parameter = 120") == [(77, 2)]
 
 
 def test_a_station_may_not_record_what_the_cloud_derives(bench: Bench) -> None:
