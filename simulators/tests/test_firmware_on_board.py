@@ -333,6 +333,7 @@ HANGS_ONCE = b"""\
 import asyncio, os, sys
 sys.path.insert(0, "/a")
 from firmware.main import start
+import gc; gc.collect()
 async def hang():
     await asyncio.sleep(1)
     try:
