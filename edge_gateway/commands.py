@@ -24,6 +24,7 @@ from edge_gateway.configuration import GatewayConfiguration, load_configuration
 from edge_gateway.errors import GatewayError
 from edge_gateway.gateway import run_gateway
 from edge_gateway.outbox_reader import OutboxReader
+from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
 from station_config.clock import Clock, clock_from_environment
 from station_config.errors import ConfigurationError
@@ -66,7 +67,7 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
-        run_gateway(configuration, clock, stop)
+        run_gateway(configuration, clock, stop, ServiceManager.from_environment(os.environ, os.getpid()))
     except GatewayError as error:
         structlog.get_logger().error("the gateway cannot run", reason=str(error))
         raise typer.Exit(EXIT_FAILED) from None

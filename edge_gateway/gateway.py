@@ -17,8 +17,10 @@ from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, Outbox
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.poller import LinePoller
+from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import SECONDS_PER_DAY
 from edge_gateway.uplink import Uplink
+from edge_gateway.watchdog import Pulse, Watchdog, longest_silence_s
 from station_config.clock import Clock
 
 log = structlog.get_logger()
@@ -31,19 +33,23 @@ STOP_DEADLINE_S = 30.0
 Work = Callable[[threading.Event], None]
 
 
-def run_gateway(configuration: GatewayConfiguration, clock: Clock, stop: threading.Event) -> None:
+def run_gateway(
+    configuration: GatewayConfiguration, clock: Clock, stop: threading.Event, service: ServiceManager
+) -> None:
     """Run until `stop` is set; a damaged outbox is replaced on the way. Raises OutboxUnavailable."""
     limits = Limits(configuration.outbox.max_bytes, configuration.outbox.max_age_days * SECONDS_PER_DAY)
     with _only_one(configuration.state_dir):
         while not stop.is_set():
             outbox = open_outbox(configuration.outbox_path, limits, clock)
             try:
-                _run_with(configuration, outbox, clock, stop)
+                _run_with(configuration, outbox, clock, stop, service)
             finally:
                 outbox.close()
 
 
-def _run_with(configuration: GatewayConfiguration, outbox: Outbox, clock: Clock, stop: threading.Event) -> None:
+def _run_with(
+    configuration: GatewayConfiguration, outbox: Outbox, clock: Clock, stop: threading.Event, service: ServiceManager
+) -> None:
     """Run lines and uplink on one outbox until `stop` is set or the outbox turns out damaged."""
     contacts = ContactBook(tuple(station.id for station in configuration.stations))
     uplink = Uplink(configuration, outbox, contacts, clock)
@@ -51,37 +57,57 @@ def _run_with(configuration: GatewayConfiguration, outbox: Outbox, clock: Clock,
     works: dict[str, Work] = {"uplink": uplink.run}
     for line in configuration.lines:
         works[f"line {line.name}"] = LinePoller(configuration, line, outbox, contacts, clock).run
-    stop_works = threading.Event()
+    silence_s = longest_silence_s(line.timeout_s for line in configuration.lines)
+    stop_works, watchdog = threading.Event(), Watchdog(service, silence_s)
+    watchdog.watch("outbox", lambda: outbox.busy_since)
     threads = [
-        threading.Thread(target=_supervise, args=(name, work, outbox, stop_works), name=name, daemon=True)
+        threading.Thread(
+            target=_supervise, args=(name, work, outbox, watchdog.pulse(name, stop_works)), name=name, daemon=True
+        )
         for name, work in works.items()
     ]
+    watch = threading.Thread(target=watchdog.run, args=(stop_works,), name="watchdog", daemon=True)
     log.info(
         "the gateway runs",
         gateway=configuration.id,
         lines=len(configuration.lines),
         stations=len(configuration.stations),
     )
-    for thread in threads:
+    for thread in (*threads, watch):
         thread.start()
-    _wait(stop, outbox, contacts)
+    service.ready()
+    _wait(watchdog.pulse("main", stop), outbox, contacts, service)
+    if stop.is_set():
+        service.stopping()
     stop_works.set()
     uplink.wake()
-    for thread in threads:
+    for thread in (*threads, watch):
         thread.join(STOP_DEADLINE_S)
     _keep_contacts(outbox, contacts, {})
     uplink.close()
     log.info("the gateway has stopped", still_running=[thread.name for thread in threads if thread.is_alive()])
 
 
-def _wait(stop: threading.Event, outbox: Outbox, contacts: ContactBook) -> None:
+def _wait(stop: Pulse, outbox: Outbox, contacts: ContactBook, service: ServiceManager) -> None:
     """Keep the stations' last contacts on disk now and then; return on `stop` or a damaged outbox."""
+    told = ""
     kept: dict[str, Contact] = {}
     next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
     while not stop.wait(DAMAGE_CHECK_INTERVAL_S) and not outbox.damaged.is_set():
+        if (answering := _answering(contacts)) != told:
+            service.status(answering)
+            told = answering
         if time.monotonic() >= next_keep:
             kept = _keep_contacts(outbox, contacts, kept)
             next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
+
+
+def _answering(contacts: ContactBook) -> str:
+    """Return how the stations are in one line, for `systemctl status`."""
+    all_of_them = contacts.all().values()
+    silent = [contact.station for contact in all_of_them if not contact.reachable]
+    text = f"{len(all_of_them) - len(silent)} of {len(all_of_them)} stations answer"
+    return f"{text}; silent: {', '.join(silent)}" if silent else text
 
 
 def _keep_contacts(outbox: Outbox, contacts: ContactBook, kept: dict[str, Contact]) -> dict[str, Contact]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -43,6 +44,8 @@ class Outbox:
     def __init__(self, path: Path, connection: sqlite3.Connection, limits: Limits, clock: Clock) -> None:
         self.path = path
         self.damaged = threading.Event()
+        self.busy_since: float | None = None
+        """Since when (monotonic) the writer is in one transaction; None while nothing waits."""
         self._connection = connection
         self._store = OutboxStore(connection, limits)
         self._clock = clock
@@ -96,7 +99,9 @@ class Outbox:
             group = self._next_group()
             writes = [write for write in group if write is not None]
             if writes:
+                self.busy_since = time.monotonic()
                 self._commit(writes)
+                self.busy_since = None
             if None in group:
                 self._refuse_the_rest()
                 return
