@@ -26,8 +26,8 @@ def generate(private: Path, public: Path, bits: int = 3072, passphrase: str = ""
     if bits not in BITS:
         raise KeyRefused(f"a key of {bits} bits: boards take {' or '.join(map(str, BITS))}")
     key = rsa.generate_private_key(EXPONENT, bits)
-    _write_new(private, _private_pem(key, passphrase), 0o600)
-    _write_new(
+    write_new(private, _private_pem(key, passphrase), 0o600)
+    write_new(
         public,
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
         0o644,
@@ -37,7 +37,7 @@ def generate(private: Path, public: Path, bits: int = 3072, passphrase: str = ""
 def load_private(path: Path, passphrase: str = "") -> rsa.RSAPrivateKey:
     """Return the private key of a PEM file. Raises KeyRefused."""
     try:
-        key = serialization.load_pem_private_key(_read(path), passphrase.encode() or None)
+        key = serialization.load_pem_private_key(read_key(path), passphrase.encode() or None)
     except TypeError:
         wanted = "none, it is not encrypted" if passphrase else "one, it is encrypted"
         raise KeyRefused(f"{path}: the passphrase: it wants {wanted}") from None
@@ -52,7 +52,7 @@ def load_private(path: Path, passphrase: str = "") -> rsa.RSAPrivateKey:
 def load_public(path: Path) -> rsa.RSAPublicKey:
     """Return the public key of a PEM file. Raises KeyRefused."""
     try:
-        key = serialization.load_pem_public_key(_read(path))
+        key = serialization.load_pem_public_key(read_key(path))
     except (ValueError, UnsupportedAlgorithm):
         raise KeyRefused(f"{path}: no public key; take the .pub.pem file that tram-station keygen made") from None
     if not isinstance(key, rsa.RSAPublicKey):
@@ -84,7 +84,8 @@ def _private_pem(key: rsa.RSAPrivateKey, passphrase: str) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a key's file that does not exist yet, with these rights from the start. Raises KeyRefused."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
@@ -95,7 +96,8 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         file.write(data)
 
 
-def _read(path: Path) -> bytes:
+def read_key(path: Path) -> bytes:
+    """Return the bytes of a key's file. Raises KeyRefused."""
     try:
         return path.read_bytes()
     except OSError as error:
