@@ -10,9 +10,11 @@ may be acknowledged before it returns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cloud_ingest import topics
+from cloud_ingest.gateway_messages import GatewayMessages, MessageRefused, Unreadable
 from cloud_ingest.intake import Arrived, Counts, Intake
 from cloud_ingest.observe import Observer
 from cloud_ingest.registry import Registry
@@ -36,21 +38,49 @@ class Outcome:
 
 
 class Ingest:
-    """The pipeline over one store."""
+    """The pipeline over one store. `gateway_messages` takes what is no record; without it that is set aside."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: Store, registry: Registry, gateway_messages: GatewayMessages | None = None) -> None:
         self._store = store
         self._registry = registry
+        self._gateway_messages = gateway_messages or GatewayMessages({})
 
     def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
-        """Store what has arrived in one transaction. Raises StoreUnavailable: nothing was stored, try again."""
+        """Store what has arrived: messages each by its handler, then records in one transaction.
+
+        Raises StoreUnavailable: no record was stored, try all of it again.
+        """
+        others = [message for message in messages if topics.is_gateway_message(message.topic)]
+        handled = self._handle(others, now_s)
         with self._store.transaction() as transaction:
             intake = Intake(transaction, int(now_s))
-            new = intake.take(messages)
+            new = intake.take([one for one in messages if not topics.is_gateway_message(one.topic)])
             live = Observer(transaction, self._store, self._registry, int(now_s)).observe(new)
-        return Outcome(intake.counts, list(intake.commit_messages()), live)
+        return Outcome(intake.counts, [*_message_commits(handled), *intake.commit_messages()], live)
+
+    def _handle(self, messages: Sequence[Arrived], now_s: float) -> dict[str, list[str]]:
+        """Hand messages to their handlers; return the ids that are done with, by gateway."""
+        done: dict[str, list[str]] = {}
+        for arrived in messages:
+            try:
+                kind, gateway, message = self._gateway_messages.read(arrived.topic, arrived.payload)
+            except Unreadable as error:
+                self.set_aside(arrived, str(error), now_s)
+                continue
+            try:
+                self._gateway_messages.handle(kind, gateway, message)
+            except MessageRefused as error:
+                self.set_aside(arrived, str(error), now_s)
+            done.setdefault(gateway, []).append(message.id)
+        return done
 
     def set_aside(self, message: Arrived, reason: str, now_s: float) -> None:
         """Keep a message at which the pipeline itself fails. Raises StoreUnavailable."""
         with self._store.transaction() as transaction:
             transaction.set_aside(message.topic, message.payload, reason, int(now_s))
+
+
+def _message_commits(done: dict[str, list[str]]) -> Iterator[Outgoing]:
+    for gateway, ids in done.items():
+        for payload in topics.message_commits(ids):
+            yield topics.commit_topic(gateway), payload

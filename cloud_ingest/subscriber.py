@@ -25,6 +25,7 @@ from cloud_ingest import topics
 from cloud_ingest.configuration import BrokerSettings
 
 CLIENT_ID = "tram-cloud"
+SUBSCRIPTIONS = (topics.RECORDS, topics.STATUS, topics.RESULTS, topics.LOSSES, topics.WARNINGS)
 KEEPALIVE_S = 30
 RECONNECT_MAX_S = 20
 OUTGOING_MESSAGES = 20_000  # commits waiting for the broker; beyond that they are dropped and the gateways ask again
@@ -155,7 +156,7 @@ class Subscriber:
             self._tell(f"refused: {reason}; check user and password")
             return
         self._connection += 1
-        client.subscribe([(f"{topics.RECORDS}/#", 1), (f"{topics.STATUS}/#", 1)])
+        client.subscribe([(f"{topic}/#", 1) for topic in SUBSCRIPTIONS])
 
     def _on_subscribe(
         self, _client: mqtt.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any

@@ -19,10 +19,15 @@ COMMITS = "tram/v1/commits"  # /<gateway>
 STATUS = "tram/v1/status"  # /<gateway>
 COMMANDS = "tram/v1/commands"  # /<gateway>
 RESULTS = "tram/v1/results"  # /<gateway>
+LOSSES = "tram/v1/losses"  # /<gateway>
+WARNINGS = "tram/v1/warnings"  # /<gateway>
 LIVE = "tram/v1/live"  # /<station>/<parameter>
+
+MESSAGE_KINDS = ("results", "losses", "warnings")
 
 SHARDS = 64
 RANGES_PER_COMMIT = 500  # keeps one commit message below about 12 KiB
+IDS_PER_COMMIT = 200
 
 _ID = re.compile(r"[a-z0-9-]{1,32}")
 
@@ -61,6 +66,19 @@ def parse_status_topic(topic: str) -> str:
     return gateway
 
 
+def is_gateway_message(topic: str) -> bool:
+    """Return whether a topic carries messages that are no records: results, losses, warnings."""
+    return topic.startswith((RESULTS + "/", LOSSES + "/", WARNINGS + "/"))
+
+
+def parse_message_topic(topic: str) -> tuple[str, str]:
+    """Return (kind, gateway) of a message that is no record. Raises TopicError."""
+    parts = topic.split("/")
+    if len(parts) != 4 or parts[:2] != ["tram", "v1"] or parts[2] not in MESSAGE_KINDS or not _ID.fullmatch(parts[3]):
+        raise TopicError("expected tram/v1/<kind>/<gateway>")
+    return parts[2], parts[3]
+
+
 def commit_topic(gateway: str) -> str:
     """Return where the commit messages of a gateway go."""
     return f"{COMMITS}/{gateway}"
@@ -76,6 +94,12 @@ def commit_messages(station: str, journal: int, ranges: Sequence[Range]) -> Iter
     for start in range(0, len(ranges), RANGES_PER_COMMIT):
         part = [list(one) for one in ranges[start : start + RANGES_PER_COMMIT]]
         yield _json({"station": station, "journal": journal, "ranges": part})
+
+
+def message_commits(ids: Sequence[str]) -> Iterator[bytes]:
+    """Yield the commit messages that name these ids of messages."""
+    for start in range(0, len(ids), IDS_PER_COMMIT):
+        yield _json({"messages": list(ids[start : start + IDS_PER_COMMIT])})
 
 
 def live_message(value: float | None, unit: str | None, flag: int, time_s: int, sensor: int) -> bytes:

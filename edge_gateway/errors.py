@@ -4,6 +4,7 @@ GatewayError
 ├── LinkError            the station side; the question may be asked again
 │   ├── LineUnavailable  the port cannot be opened or has gone: wait for it, all its stations are away
 │   ├── NoAnswer         this station is silent: back off from it
+│   │   └── ConnectionLost  the TCP connection ended in the middle of a question: the next one makes a new one
 │   ├── WrongAnswer      something answered that was not asked for: nothing of it is used
 │   ├── StationRefused   the station answered with a Modbus exception
 │   └── NotOurStation    another station, or none of ours, is at this address: a person has to look
@@ -11,7 +12,8 @@ GatewayError
 │   ├── OutboxUnavailable  disk full, read-only or locked: nothing is acknowledged, try again later
 │   ├── OutboxDamaged      the file is corrupt: set it aside and begin a new one
 │   ├── OutboxClosed       the gateway is stopping
-│   └── SliceRefused       this slice does not join what is stored: a fault of the caller
+│   ├── SliceRefused       this slice does not join what is stored: a fault of the caller
+│   └── MessageInvalid     this message could never be sent: a fault of the caller
 └── UplinkError
     ├── BrokerUnreachable  no connection: try again with back-off
     └── BrokerRefused      the broker does not let us in: a person has to look, try again slowly
@@ -34,6 +36,10 @@ class LineUnavailable(LinkError):
 
 class NoAnswer(LinkError):
     """No complete answer came within the time limit."""
+
+
+class ConnectionLost(NoAnswer):
+    """The TCP connection ended before the answer came."""
 
 
 class WrongAnswer(LinkError):
@@ -70,6 +76,10 @@ class OutboxClosed(OutboxError):
 
 class SliceRefused(OutboxError):
     """A slice does not join what is stored of its journal."""
+
+
+class MessageInvalid(OutboxError):
+    """A message for the cloud has an unknown kind, or a body that cannot be sent."""
 
 
 class UplinkError(GatewayError):

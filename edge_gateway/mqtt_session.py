@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -23,6 +23,7 @@ from edge_gateway.errors import BrokerRefused, BrokerUnreachable
 
 HANDSHAKE_DEADLINE_S = 10.0
 MESSAGES_WAITING_AT_MOST = 10_000
+BYTES_WAITING_AT_MOST = 16 << 20
 QOS = 1
 
 
@@ -33,13 +34,27 @@ class Will(NamedTuple):
     payload: bytes
 
 
-class MqttSession:
-    """A connection that is subscribed to one topic. One thread."""
+class Received(NamedTuple):
+    """A message from the broker."""
 
-    def __init__(self, broker: BrokerConfiguration, protocol: str, client_id: str, topic: str, will: Will) -> None:
-        self.received: deque[bytes] = deque(maxlen=MESSAGES_WAITING_AT_MOST)
+    topic: str
+    payload: bytes
+
+
+class MqttSession:
+    """A connection with its subscriptions. One thread.
+
+    `take` returns what came. Of more than MESSAGES_WAITING_AT_MOST, or BYTES_WAITING_AT_MOST, the oldest go: what they
+    said is said again.
+    """
+
+    def __init__(
+        self, broker: BrokerConfiguration, protocol: str, client_id: str, topics: Sequence[str], will: Will
+    ) -> None:
+        self._received: deque[Received] = deque()
+        self._received_bytes = 0
         self._broker = broker
-        self._topic = topic
+        self._topics = tuple(topics)
         self._connected: ReasonCode | None = None
         self._subscribed: list[ReasonCode] | None = None
         self._lost: str | None = None
@@ -64,10 +79,12 @@ class MqttSession:
             raise BrokerRefused(
                 f"{where} refuses the connection: {self._connected}; check user, password_file and protocol"
             )
-        self._client.subscribe(self._topic, QOS)
+        self._client.subscribe([(topic, QOS) for topic in self._topics])
         self._wait(lambda: self._subscribed is not None, f"{where} does not answer SUBSCRIBE")
         if not self._subscribed or any(code.is_failure for code in self._subscribed):
-            raise BrokerRefused(f"{where} refuses the subscription to {self._topic}; check the broker's ACL")
+            raise BrokerRefused(
+                f"{where} refuses the subscription to {', '.join(self._topics)}; check the broker's ACL"
+            )
 
     @property
     def protocol_not_understood(self) -> bool:
@@ -75,6 +92,14 @@ class MqttSession:
         if self._connected is None:
             return self._reached
         return bool(self._connected == "Unsupported protocol version")
+
+    def take(self) -> Received | None:
+        """Return the oldest message that came, None when there is none."""
+        if not self._received:
+            return None
+        received = self._received.popleft()
+        self._received_bytes -= len(received.payload)
+        return received
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Hand a message to the connection. That it went, or was acknowledged by the broker, proves nothing."""
@@ -161,7 +186,10 @@ class MqttSession:
         self._subscribed = codes
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self.received.append(bytes(message.payload))
+        self._received.append(Received(message.topic, bytes(message.payload)))
+        self._received_bytes += len(message.payload)
+        while len(self._received) > MESSAGES_WAITING_AT_MOST or self._received_bytes > BYTES_WAITING_AT_MOST:
+            self.take()
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         self._lost = str(code)

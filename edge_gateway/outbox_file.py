@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_gateway.errors import OutboxDamaged, OutboxUnavailable
-from edge_gateway.outbox_store import SCHEMA, SCHEMA_VERSION
+from edge_gateway.outbox_schema import STEPS, bring_up_to_date, schema_version
 
-APPLICATION_ID = 0x54524D42
 BUSY_TIMEOUT_S = 10.0
 DAMAGED_FILES_KEPT = 3
 WAL_BYTES_KEPT = 4 << 20
@@ -79,13 +78,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        connection.executescript(
-            f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
-    elif version != SCHEMA_VERSION:
+    version = schema_version(connection)
+    if version > len(STEPS):
         raise OutboxUnavailable(
-            f"{path}: made by another version (schema {version}, this program knows {SCHEMA_VERSION}); "
+            f"{path}: made by another version (schema {version}, this program knows {len(STEPS)}); "
             "install that version again, or move the file away"
         )
+    bring_up_to_date(connection)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from edge_gateway.messages import UpMessage
 from edge_gateway.outbox_store import Loss
 from edge_gateway.slices import MAX_SEQ, Range, Series, Slice
 
@@ -82,6 +83,27 @@ class OutboxReader:
     def lost_records(self) -> dict[str, int]:
         """Return how many records were declared lost, by station."""
         return dict(self._sql.execute("SELECT station, sum(last_seq - first_seq + 1) FROM dropped GROUP BY station"))
+
+    def messages_waiting(self, limit: int) -> list[UpMessage]:
+        """Return messages no commit has named yet, the oldest first."""
+        rows = self._sql.execute("SELECT id, kind, body, created_at FROM messages ORDER BY rowid LIMIT ?", (limit,))
+        return [UpMessage(*row) for row in rows]
+
+    def message_ids(self, limit: int) -> list[str]:
+        """Return the ids of messages no commit has named yet, the oldest first."""
+        return [row[0] for row in self._sql.execute("SELECT id FROM messages ORDER BY rowid LIMIT ?", (limit,))]
+
+    def message(self, message_id: str) -> UpMessage | None:
+        """Return a waiting message, None when it is gone."""
+        row = self._sql.execute(
+            "SELECT id, kind, body, created_at FROM messages WHERE id = ?", (message_id,)
+        ).fetchone()
+        return row and UpMessage(*row)
+
+    def messages_summary(self) -> tuple[int, dict[str, int]]:
+        """Return how many messages wait, and how many of each kind were dropped because too many waited."""
+        waiting = int(self._sql.execute("SELECT count(*) FROM messages").fetchone()[0])
+        return waiting, dict(self._sql.execute("SELECT kind, number FROM messages_dropped"))
 
     def contacts(self) -> dict[str, str]:
         """Return the last stored contact (JSON) of each station."""

@@ -7,31 +7,17 @@ their identity, so that storing one costs an SD card few pages, and both ends of
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edge_gateway.errors import SliceRefused
+from edge_gateway.errors import MessageInvalid, SliceRefused
+from edge_gateway.messages import UpMessage, check_message
 from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Range, Series, Slice, without
 
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE slice (
-    station TEXT NOT NULL, journal INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-    received_at INTEGER NOT NULL, records BLOB NOT NULL,
-    PRIMARY KEY (station, journal, first_seq)) WITHOUT ROWID;
-CREATE TABLE series (
-    station TEXT NOT NULL, journal INTEGER NOT NULL, stored_through INTEGER NOT NULL,
-    buffered INTEGER NOT NULL DEFAULT 0, committed INTEGER NOT NULL DEFAULT 0,
-    hour INTEGER NOT NULL DEFAULT 0, hour_records INTEGER NOT NULL DEFAULT 0, last_hour_records INTEGER,
-    PRIMARY KEY (station, journal)) WITHOUT ROWID;
-CREATE TABLE dropped (
-    station TEXT NOT NULL, journal INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-    reason TEXT NOT NULL, declared_at INTEGER NOT NULL,
-    PRIMARY KEY (station, journal, first_seq)) WITHOUT ROWID;
-CREATE TABLE contact (station TEXT PRIMARY KEY, contact TEXT NOT NULL) WITHOUT ROWID;
-"""
 OUTBOX_FULL = "outbox full"
 TOO_OLD = "older than the outbox keeps"
 AGE_CHECK_INTERVAL_S = 60
@@ -39,6 +25,7 @@ Span = tuple[float, float]
 """Times from the first up to the second, unix seconds."""
 EVER: Span = (float("-inf"), float("inf"))
 SLICES_DROPPED_AT_ONCE = 64
+MESSAGES_AT_MOST = 10_000
 
 
 @dataclass(frozen=True)
@@ -105,6 +92,21 @@ class OutboxStore:
         )
         return freed
 
+    def enqueue(self, kind: str, body: Mapping[str, object], now: float, message_id: str | None = None) -> str:
+        """Keep a message until a commit names it; return its id. An id that waits already is left as it is.
+
+        Raises MessageInvalid when the kind is unknown or the body can never be sent.
+        """
+        message = UpMessage(message_id or uuid.uuid4().hex, kind, _as_json(body), now)
+        check_message(message)
+        self._sql.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?)", message)
+        self._bound_messages()
+        return message.id
+
+    def forget_messages(self, ids: Iterable[str]) -> int:
+        """Forget messages a commit has named; return how many were still here."""
+        return sum(self._sql.execute("DELETE FROM messages WHERE id = ?", (one,)).rowcount for one in ids)
+
     def note_contact(self, station: str, contact: str) -> None:
         """Keep the last known state of a station (JSON), for `tram-gateway status`."""
         self._sql.execute("INSERT OR REPLACE INTO contact VALUES (?, ?)", (station, contact))
@@ -136,6 +138,20 @@ class OutboxStore:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
+
+    def _bound_messages(self) -> None:
+        """Drop the oldest results and warnings above the bound, counted. Losses stay: nothing else explains a gap."""
+        too_many = self._sql.execute("SELECT count(*) FROM messages").fetchone()[0] - MESSAGES_AT_MOST
+        if too_many <= 0:
+            return
+        gone = self._sql.execute(
+            """DELETE FROM messages WHERE rowid IN (
+                 SELECT rowid FROM messages WHERE kind <> 'losses' ORDER BY rowid LIMIT ?) RETURNING kind""",
+            (too_many,),
+        ).fetchall()
+        self._sql.executemany(
+            "INSERT INTO messages_dropped VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET number = number + 1", gone
+        )
 
     def _insert(self, piece: Slice, received_at: float) -> None:
         self._sql.execute(
@@ -227,3 +243,12 @@ class OutboxStore:
                 "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?)",
                 (*loss.series, loss.first_seq, loss.last_seq, loss.reason, int(now)),
             )
+
+
+def _as_json(body: Mapping[str, object]) -> str:
+    if body.keys() & {"id", "at"}:
+        raise MessageInvalid('the body may not say "id" or "at": the message itself does')
+    try:
+        return json.dumps(dict(body), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MessageInvalid(f"the body is not JSON: {error}") from None

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,7 +18,20 @@ from edge_gateway import uplink_policy as policy
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import OutboxUnavailable, UplinkError
-from edge_gateway.messages import CommitFault, commits_topic, decode_commit, encode_batch, records_topic, status_topic
+from edge_gateway.messages import (
+    CommitFault,
+    CommittedMessages,
+    CommittedRecords,
+    UpMessage,
+    commands_topic,
+    commits_topic,
+    decode_commit,
+    encode_batch,
+    encode_message,
+    message_topic,
+    records_topic,
+    status_topic,
+)
 from edge_gateway.mqtt_session import MqttSession, Will
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_file import translated
@@ -25,6 +39,7 @@ from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import Range, Series, Slice
 from edge_gateway.status import read_status
+from edge_gateway.uplink_messages import MessagesUp
 from edge_gateway.uplink_policy import Side, UnderWay
 from station_config.clock import Clock
 
@@ -45,14 +60,23 @@ class UplinkCounters:
     commits: int = 0
     commit_faults: int = 0
     records_freed: int = 0
+    messages_sent: int = 0
+    messages_committed: int = 0
+    commands: int = 0
 
 
 class Uplink:
     """Carries the outbox to the broker until told to stop."""
 
     def __init__(
-        self, configuration: GatewayConfiguration, outbox: Outbox, contacts: ContactBook, clock: Clock
+        self,
+        configuration: GatewayConfiguration,
+        outbox: Outbox,
+        contacts: ContactBook,
+        clock: Clock,
+        commands_in: Callable[[bytes], None] | None = None,
     ) -> None:
+        """`commands_in` is called in the uplink's thread with each payload of the commands topic; it must be quick."""
         self.counters = UplinkCounters()
         self._configuration = configuration
         self._broker = configuration.broker
@@ -60,7 +84,9 @@ class Uplink:
         self._outbox = outbox
         self._contacts = contacts
         self._clock = clock
+        self._commands_in = commands_in
         self._under_way: list[UnderWay] = []
+        self._messages_up = MessagesUp(configuration.broker.commit_timeout_s)
         self._window = policy.LEAST_WINDOW
         self._quiet = False
         self._told = ""
@@ -114,7 +140,7 @@ class Uplink:
             self._broker,
             self._protocol,
             f"tram-{gateway}",
-            commits_topic(gateway),
+            (commits_topic(gateway), commands_topic(gateway)),
             Will(status_topic(gateway), self._offline()),
         )
         try:
@@ -126,6 +152,7 @@ class Uplink:
         finally:
             # What is under way on a lost connection is sent again on the next one, at once.
             self._under_way = []
+            self._messages_up.sent.clear()
             session.close(Will(status_topic(gateway), self._offline()) if stop.is_set() else None)
 
     def _connect(self, session: MqttSession) -> None:
@@ -139,47 +166,68 @@ class Uplink:
 
     def _serve(self, session: MqttSession, reader: OutboxReader, stop: threading.Event) -> None:
         self._look.set()
-        status_due = 0.0
+        status_due, messages_due = 0.0, 0.0
         while not stop.is_set():
-            self._take_commits(session)
+            self._take_what_came(session)
             self._give_up_overdue()
-            if self._look.is_set():
+            if self._look.is_set() or time.monotonic() >= messages_due:
                 self._look.clear()
+                self._send_messages(session, reader)
                 self._send_what_may_go(session, reader)
+                messages_due = self._messages_up.next_look(time.monotonic())
             if time.monotonic() >= status_due or self._contacts.turned.is_set():
                 self._contacts.turned.clear()
                 self._publish_status(session, reader)
                 status_due = time.monotonic() + self._configuration.status_interval_s
-            session.poll(self._wait_s(status_due), self._wake_reader)
+            session.poll(self._wait_s(status_due, messages_due), self._wake_reader)
 
-    def _wait_s(self, status_due: float) -> float:
+    def _wait_s(self, *dues_known: float) -> float:
         """Return how long nothing will be due if nothing comes."""
         if self._look.is_set():
             return 0.0
-        dues = [status_due, *(batch.sent_at + self._broker.commit_timeout_s for batch in self._under_way)]
+        dues = [*dues_known, *(batch.sent_at + self._broker.commit_timeout_s for batch in self._under_way)]
         return min(LONGEST_WAIT_S, max(0.0, min(dues) - time.monotonic()))
 
-    def _take_commits(self, session: MqttSession) -> None:
-        commits = []
-        while session.received:
+    def _take_what_came(self, session: MqttSession) -> None:
+        records: list[CommittedRecords] = []
+        messages: list[str] = []
+        while (received := session.take()) is not None:
+            if received.topic == commands_topic(self._configuration.id):
+                self._hand_over_command(received.payload)
+                continue
             try:
-                commits.append(decode_commit(session.received.popleft()))
+                commit = decode_commit(received.payload)
             except CommitFault as fault:
                 self.counters.commit_faults += 1
                 log.warning("a commit message was not understood and not used", reason=str(fault))
-        if commits:
-            self._free(commits)
+                continue
+            if isinstance(commit, CommittedMessages):
+                messages += commit.ids
+            else:
+                records.append(commit)
+        if records or messages:
+            self._free(records, messages)
 
-    def _free(self, commits: list[tuple[Series, list[Range]]]) -> None:
+    def _hand_over_command(self, payload: bytes) -> None:
+        self.counters.commands += 1
+        if self._commands_in is None:
+            log.warning("a command came and this gateway takes none", size=len(payload))
+        else:
+            self._commands_in(payload)
+
+    def _free(self, commits: list[CommittedRecords], messages: list[str]) -> None:
         try:
-            freed = self._outbox.write(lambda store: _free_all(store, commits))
+            freed, forgotten = self._outbox.write(
+                lambda store: (_free_all(store, commits), store.forget_messages(messages))
+            )
         except OutboxUnavailable as error:
-            log.warning("commits could not be noted; their records are sent again later", error=str(error))
+            log.warning("commits could not be noted; what they name is sent again later", error=str(error))
             return
         for series, ranges in commits:
             self._under_way = policy.after_commit(self._under_way, series, ranges)
         self.counters.commits += len(commits)
         self.counters.records_freed += freed
+        self.counters.messages_committed += forgotten
         self._window = policy.window_after_commits(self._window, len(commits), self._broker.window)
         self._quiet = False
         self._look.set()
@@ -195,6 +243,12 @@ class Uplink:
         self.counters.batches_overdue += len(overdue)
         self._under_way = [batch for batch in self._under_way if batch not in overdue]
         self._look.set()
+
+    def _send_messages(self, session: MqttSession, reader: OutboxReader) -> None:
+        def publish(message: UpMessage) -> None:
+            session.publish(message_topic(message.kind, self._configuration.id), encode_message(message))
+
+        self.counters.messages_sent += self._messages_up.send_what_is_due(reader, time.monotonic(), publish)
 
     def _send_what_may_go(self, session: MqttSession, reader: OutboxReader) -> None:
         allowed = policy.places(self._window, self._broker.backlog_share)
@@ -232,7 +286,7 @@ class Uplink:
         return _json({"gateway": self._configuration.id, "online": False})
 
 
-def _free_all(store: OutboxStore, commits: list[tuple[Series, list[Range]]]) -> int:
+def _free_all(store: OutboxStore, commits: list[CommittedRecords]) -> int:
     return sum(store.free(series, ranges) for series, ranges in commits)
 
 

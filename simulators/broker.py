@@ -24,8 +24,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from simulators.broker_access import BENCH, CLOUD, mosquitto_acl
 from simulators.errors import SimulatorError
+from station_config.broker_access import BENCH, CLOUD, mosquitto_acl
 
 Kind = Literal["mosquitto", "embedded"]
 #: What mosquitto queues for slow or absent subscribers, all messages together; above it, new ones are dropped.

@@ -25,7 +25,7 @@ from amqtt.plugins.base import BaseTopicPlugin  # type: ignore[import-untyped]
 from amqtt.session import Session  # type: ignore[import-untyped]
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from simulators.broker_access import access_of, allows
+from station_config.broker_access import access_of, allows
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items

@@ -45,7 +45,8 @@ def test_asyncapi_document_names_every_topic() -> None:
     document = yaml.safe_load(ASYNCAPI.read_text(encoding="utf-8"))
     described = {channel["address"].split("/{")[0] for channel in document["channels"].values()}
     assert described == {
-        topics.RECORDS, topics.COMMITS, topics.STATUS, topics.COMMANDS, topics.RESULTS, topics.LIVE,
+        topics.RECORDS, topics.COMMITS, topics.STATUS, topics.COMMANDS, topics.RESULTS, topics.LIVE, topics.LOSSES,
+        topics.WARNINGS,
     }  # fmt: skip
 
 

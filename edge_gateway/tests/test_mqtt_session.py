@@ -55,7 +55,11 @@ def guarded(tmp_path: Path, certificate: Path) -> Iterator[Broker]:
 def session(port: int, protocol: str = "3.1.1", **settings: Any) -> MqttSession:
     broker = BrokerConfiguration(port=port, **settings)
     return MqttSession(
-        broker, protocol, "tram-gw-test", "tram/v1/commits/gw-test", Will("tram/v1/status/gw-test", b"{}")
+        broker,
+        protocol,
+        "tram-gw-test",
+        ("tram/v1/commits/gw-test", "tram/v1/commands/gw-test"),
+        Will("tram/v1/status/gw-test", b"{}"),
     )
 
 
@@ -70,13 +74,20 @@ def test_both_versions_of_mqtt_connect_and_subscribe(broker: Broker, protocol: s
 
     connection.connect()
 
-    connection.publish("tram/v1/commits/gw-test", b"hello")
+    for topic in ("tram/v1/commits/gw-test", "tram/v1/commands/gw-test", "tram/v1/commands/gw-other"):
+        connection.publish(topic, topic.encode())
+    received = []
     for _ in range(50):
         connection.poll(0.1)
-        if connection.received:
+        while (message := connection.take()) is not None:
+            received.append(message)
+        if len(received) == 2:
             break
     connection.close()
-    assert list(connection.received) == [b"hello"]
+    assert {(one.topic, one.payload.decode()) for one in received} == {
+        ("tram/v1/commits/gw-test", "tram/v1/commits/gw-test"),
+        ("tram/v1/commands/gw-test", "tram/v1/commands/gw-test"),
+    }
 
 
 def test_tls_with_our_authority_and_a_password_connects(guarded: Broker, tmp_path: Path) -> None:

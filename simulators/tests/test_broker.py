@@ -17,7 +17,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from simulators.broker import BrokerMissing, BrokerSetup, find_mosquitto, set_up_broker
-from simulators.broker_access import access_of, allows, mosquitto_acl
+from station_config.broker_access import access_of, allows, mosquitto_acl
 
 DEADLINE_S = 10.0
 KINDS = [

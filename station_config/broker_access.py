@@ -1,9 +1,10 @@
-"""Who may do what on the broker, from the topics of the design; written once, used by both brokers.
+"""Who may do what on the broker, from the topics of the design; written once, for every broker.
 
-user        reads                                writes
-<gateway>   its commits, its commands            its records, its status, its results
-cloud       all records, status and results      all commits and commands, live
-bench       everything                           nothing
+user        reads                                        writes
+<gateway>   its commits, its commands                    its records, status, results, losses and warnings
+cloud       all records, status, results, losses and     all commits and commands, live
+            warnings
+bench       everything                                   nothing
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ def access_of(user: str) -> Access:
     """Return the access of a user; every name but "cloud" and "bench" is a gateway's id."""
     if user == CLOUD:
         return Access(
-            read=_topics("records/#", "status/#", "results/#"), write=_topics("commits/#", "commands/#", "live/#")
+            read=_topics("records/#", "status/#", "results/#", "losses/#", "warnings/#"),
+            write=_topics("commits/#", "commands/#", "live/#"),
         )
     if user == BENCH:
         return Access(read=("#", "$SYS/#"), write=())
     return Access(
         read=_topics(f"commits/{user}", f"commands/{user}"),
-        write=_topics(f"records/+/{user}/#", f"status/{user}", f"results/{user}"),
+        write=_topics(f"records/+/{user}/#", f"status/{user}", f"results/{user}", f"losses/{user}", f"warnings/{user}"),
     )
 
 
