@@ -4,17 +4,20 @@ import struct
 
 from firmware import lazy, version
 from firmware.errors import CommandRefused, ConfigurationError
+from firmware.record import EVENT_CALIBRATION_MODE, NOT_EVALUATED
 
 APPLY_CONFIGURATION = 1
 APPLY_UPDATE = 2
 REBOOT = 3
 FORGET = 4
+CALIBRATION = 5
 
 COMMANDS = {
     APPLY_CONFIGURATION: "apply the staged configuration (file 5); argument: first 4 bytes of its SHA-256",
     APPLY_UPDATE: "put the staged firmware image (file 3) into the spare slot; argument: first 4 bytes of its SHA-256",
     REBOOT: "restart; argument: the boot number in input register 15, so that a late repetition does nothing",
     FORGET: "forget a staged file; argument: its number",
+    CALIBRATION: "note in the journal that a sensor is being calibrated; argument: 256 sensor + 1, + 0 at the end",
 }
 NONE, WORKING, DONE = 0, 1, 2
 RESULTS = {
@@ -53,6 +56,8 @@ async def execute(upkeep, command, argument):
             upkeep.restart_soon()
         elif command == FORGET:
             _forget(upkeep, argument)
+        elif command == CALIBRATION:
+            _note_calibration(upkeep.station, argument >> 8, argument & 0xFF)
         else:
             raise CommandRefused("unknown command", "command %d is not known" % command)
     except CommandRefused as refusal:
@@ -108,3 +113,9 @@ def _forget(upkeep, number):
     if number not in (_IMAGE, _CONFIGURATION):
         raise CommandRefused("bad argument", "file %d is never staged" % number)
     upkeep.files().forget(number)
+
+
+def _note_calibration(station, sensor, on):
+    if on > 1 or not any(channel.sensor == sensor for channel in station.channels):
+        raise CommandRefused("bad argument", "calibration mode %d of sensor %d: there is none" % (on, sensor))
+    station.journal.append([(station.clock.now(), on, sensor, EVENT_CALIBRATION_MODE, NOT_EVALUATED)])

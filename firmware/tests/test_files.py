@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from firmware import rtu
 from firmware.commands import RESULTS
 from firmware.files import Files, Refusal
+from firmware.record import decode
 from firmware.tests.station_parts import Parts, configuration_of, content
 from firmware.uplink import Server
 
@@ -206,6 +207,9 @@ def test_any_question_about_files_gets_an_answer(tmp_path_factory, function, bod
         (3, 0, "done"),
         (4, 1, "bad argument"),
         (4, 3, "done"),
+        (5, 0xEE01, "bad argument"),
+        (5, 0x0102, "bad argument"),
+        (5, 0x0101, "done"),
     ],
 )
 def test_commands_tell_their_result(gateway, number, argument, result):
@@ -233,3 +237,12 @@ def test_the_code_for_files_is_let_go_when_nobody_uses_it(gateway):
     gateway.parts.ticks.now_ms += 31_000
     gateway.parts.upkeep.come_round()
     assert gateway.parts.upkeep._files is None
+
+
+def test_calibration_of_a_sensor_is_noted_in_the_journal_once_a_command(gateway):
+    for argument in (0x0101, 0x0101, 0x0100):
+        gateway.command(5, argument)
+        assert gateway.result() == RESULTS["done"]
+    journal = gateway.parts.journal
+    noted = [decode(bytes(journal.read(seq, 1))) for seq in range(journal.first_seq, journal.next_seq)]
+    assert [(record.parameter, record.sensor, record.count) for record in noted] == [(4, 1, 1), (4, 1, 0)]
