@@ -32,6 +32,15 @@ CREATE TABLE messages (id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NU
 CREATE TABLE messages_dropped (kind TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE traffic (day INTEGER PRIMARY KEY, sent_bytes INTEGER NOT NULL);
 """,
+    # commands in the order they came (rowid), and which of them this file can no longer know (command_table)
+    """
+CREATE TABLE command (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, target TEXT NOT NULL, text TEXT NOT NULL, received_at REAL NOT NULL,
+    issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, started_at REAL, finished_at REAL, progress TEXT,
+    result TEXT);
+CREATE TABLE command_memory (
+    one INTEGER PRIMARY KEY CHECK (one = 1), begins_at INTEGER NOT NULL, expired_through INTEGER NOT NULL);
+""",
 )
 
 
