@@ -41,6 +41,7 @@ from benchmarks.clients import on_boards as boards
 from edge_gateway.configuration import LineConfiguration
 from edge_gateway.errors import LinkError
 from edge_gateway.line_client import LineClient
+from edge_gateway.transport import make_transport
 from simulators.bad_bus import INSTRUMENTS, LENGTH, REGISTERS, BadBus, Badness
 from simulators.errors import SimulatorError
 from simulators.lines import terminals
@@ -115,7 +116,7 @@ def ask_by_gateway(port: str, polls: int) -> dict[str, int]:
     line = LineConfiguration.model_validate(
         {"name": "bench", "port": port, "baud": BAUD, "timeout_s": TIMEOUT_S, "station": [{"id": "x", "address": 1}]}
     )
-    client, count = LineClient(line), Counter[str]()
+    client, count = LineClient(make_transport(line), line.timeout_s, line.baud), Counter[str]()
     client.open()
     for address, register in _round(count, polls):
         counters = client.counters(address)

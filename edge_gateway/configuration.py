@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from station_config.toml_config import Fault, Several, StrictModel, Table, load, repeated, rows
+from edge_gateway.endpoint import Endpoint, parse_port
+from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, load, repeated, rows
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 FilePath = Annotated[Path, Field(strict=False)]
@@ -24,7 +25,10 @@ class StationConfiguration(StrictModel):
 
 
 class LineConfiguration(StrictModel):
-    """One RS-485 line or transparent radio. `timeout_s` is real time, the answer's own length not counted."""
+    """One line: a serial port (RS-485, radio), Modbus TCP, or RTU frames through a TCP connection.
+
+    `timeout_s` is real time, the answer's own length not counted.
+    """
 
     name: str = Field(min_length=1, max_length=32)
     port: str = Field(min_length=1)
@@ -32,7 +36,18 @@ class LineConfiguration(StrictModel):
     parity: Literal["N", "E", "O"] = "N"
     stop: Literal[1, 2] = 1
     timeout_s: float = Field(default=1.0, gt=0, le=60)
-    stations: Several[StationConfiguration] = Field(alias="station")
+    stations: Several[StationConfiguration] = Field(default=(), alias="station")
+
+    @field_validator("port")
+    @classmethod
+    def _understood(cls, port: str) -> str:
+        parse_port(port)
+        return port
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What the port means."""
+        return parse_port(self.port)
 
 
 class BrokerConfiguration(StrictModel):
@@ -111,6 +126,17 @@ def _conflicts(data: Table) -> Iterator[Fault]:
     yield from repeated((((*path, "name"), row.get("name")) for path, row in lines), "this line name")
     yield from repeated((((*path, "port"), row.get("port")) for path, row in lines), "this port")
     yield from repeated((((*path, "id"), row.get("id")) for path, row, _ in stations), "this station")
+    yield from _serial_settings_of_tcp(lines)
     for at, _line in lines:
         addresses = [((*path, "address"), row.get("address")) for path, row, line_at in stations if line_at == at]
         yield from repeated(addresses, "this address")
+
+
+def _serial_settings_of_tcp(lines: list[tuple[KeyPath, Table]]) -> Iterator[Fault]:
+    for path, line in lines:
+        if str(line.get("port")).startswith("tcp://"):
+            for key in ("baud", "parity", "stop"):
+                if key in line:
+                    yield Fault(
+                        (*path, key), "Modbus TCP has none; it is set at the device behind (rtu+tcp:// wants baud)"
+                    )

@@ -1,24 +1,23 @@
-"""The Modbus client of one serial line: one question at a time, its answer, and a quiet line afterwards.
+"""The Modbus RTU client of one line: one question at a time, its answer, and a quiet line afterwards.
 
 The board asks its instruments in the same way (firmware.bus): what to believe and how long to wait is one policy for
-both, firmware.patience, one per device. Here it is carried out on a serial port of the host.
+both, firmware.patience, one per device. Here it is carried out on a serial port of the host, or on a TCP connection to
+a serial server or radio modem that passes the bytes on.
 """
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol
 
-import serial
 from pymodbus.pdu import ModbusPDU
 
 from edge_gateway import rtu_frames
-from edge_gateway.configuration import LineConfiguration
-from edge_gateway.errors import LineUnavailable, NoAnswer, WrongAnswer
+from edge_gateway.errors import ConnectionLost, NoAnswer, WrongAnswer
 from edge_gateway.rtu_frames import Question
+from edge_gateway.transport import Transport
 from firmware.patience import ACCEPT, HEARD, LISTEN_AT_MOST, Latencies, Patience
 
 SETTLE_MS = 15  # the line must be quiet this long after an answer: some repeaters send everything twice
@@ -41,6 +40,28 @@ class LinkCounters:
     latencies: Latencies = field(default_factory=Latencies)
 
 
+class ModbusClient(Protocol):
+    """What the gateway's questions need of a line, whatever carries it."""
+
+    def counters(self, address: int) -> LinkCounters:
+        """Return the counters of the device at `address`."""
+
+    def is_in_doubt(self, request: ModbusPDU) -> bool:
+        """Whether an answer to an earlier question may still come that looks like the answer to this one."""
+
+    def open(self) -> None:
+        """Make the line usable. Raises LineUnavailable."""
+
+    def close(self) -> None:
+        """Let go of the line."""
+
+    def settle(self, address: int) -> None:
+        """What was answered makes no sense: count it, and let what is still on its way go by."""
+
+    def ask(self, request: ModbusPDU, meaning: Hashable = None, retries: int = 0) -> ModbusPDU:
+        """Ask one question and return its answer, a refusal too. Raises LinkError."""
+
+
 class _Asked(NamedTuple):
     question: Question
     meaning: Hashable
@@ -54,13 +75,12 @@ class _Result(NamedTuple):
 
 
 class LineClient:
-    """The client of one line. One thread."""
+    """The client of one line. Any thread; one question at a time."""
 
-    def __init__(self, line: LineConfiguration) -> None:
-        self._line = line
-        self._port: serial.Serial | None = None
-        self._character_ms = 1000 * BITS_PER_CHARACTER / line.baud
-        self._timeout_ms = max(1, round(1000 * line.timeout_s))
+    def __init__(self, transport: Transport, timeout_s: float, baud: int) -> None:
+        self._transport = transport
+        self._character_ms = 1000 * BITS_PER_CHARACTER / baud
+        self._timeout_ms = max(1, round(1000 * timeout_s))
         self._patience: dict[int, Patience] = {}
         self._counters: dict[int, LinkCounters] = {}
         self._heard = bytearray()
@@ -80,30 +100,19 @@ class LineClient:
 
     def open(self) -> None:
         """Open the port if it is not open, and let what is under way on the line die away. Raises LineUnavailable."""
-        if self._port is not None:
-            return
-        line = self._line
-        try:
-            self._port = serial.Serial(
-                line.port, line.baud, parity=line.parity, stopbits=line.stop, timeout=0, exclusive=True
-            )
-        except (OSError, ValueError) as error:  # pyserial's own errors are OSErrors
-            raise LineUnavailable(
-                f"{line.port}: cannot be opened ({error}); check the cable, the name and the rights (group dialout)"
-            ) from error
-        # Whoever used the line before us, perhaps this gateway before it was killed, may have left a question open.
-        self._listen(self._timeout_ms)
+        with self._transport.turn:
+            self._open()
 
     def close(self) -> None:
         """Close the port."""
-        if self._port is not None:
-            self._port.close()
-            self._port = None
+        with self._transport.turn:
+            self._transport.close()
 
     def settle(self, address: int) -> None:
         """Listen until the line is quiet: what was answered makes no sense, so an answer may still be on its way."""
         self.counters(address).wrong_answers += 1
-        self._listen(self.patience(address).quiet_ms())
+        with self._transport.turn:
+            self._listen(self.patience(address).quiet_ms())
 
     def ask(self, request: ModbusPDU, meaning: Hashable = None, retries: int = 0) -> ModbusPDU:
         """Ask one question and return its answer, a refusal too; the line is quiet afterwards. Raises LinkError.
@@ -111,11 +120,25 @@ class LineClient:
         Two questions of the same `meaning` may get each other's answers; without it only a frame means itself.
         """
         question = rtu_frames.question(request)
-        meaning = question.frame if meaning is None else meaning
-        counters = self.counters(question.address)
+        with self._transport.turn:
+            frame = self._ask(question, question.frame if meaning is None else meaning, retries)
+        answer = rtu_frames.decode(frame)
+        if answer is None:
+            self.counters(question.address).wrong_answers += 1
+            raise WrongAnswer(f"address {question.address}: a good frame that cannot be decoded")
+        return answer
+
+    def _open(self) -> None:
+        if self._transport.is_usable():
+            return
+        self._transport.open()
+        # Whoever used the line before us, perhaps this gateway before it was killed, may have left a question open.
+        self._listen(self._timeout_ms)
+
+    def _ask(self, question: Question, meaning: Hashable, retries: int) -> bytes:
         hold = self.patience(question.address).hold(meaning, question.shape, _now_ms())
         if hold is not None:
-            counters.held += 1
+            self.counters(question.address).held += 1
             raise NoAnswer(f"address {question.address}: not asked: {hold}")
         result = self._ask_once(question, meaning)
         for asking in range(1, retries + 2):
@@ -124,11 +147,7 @@ class LineClient:
             result = self._ask_once(question, meaning)
         if result.frame is None or result.verdict is not ACCEPT:
             self._refuse(question, result)
-        answer = rtu_frames.decode(result.frame)
-        if answer is None:
-            counters.wrong_answers += 1
-            raise WrongAnswer(f"address {question.address}: a good frame that cannot be decoded")
-        return answer
+        return result.frame
 
     def _refuse(self, question: Question, result: _Result) -> NoReturn:
         if result.frame is None:
@@ -138,19 +157,25 @@ class LineClient:
 
     def _ask_once(self, question: Question, meaning: Hashable) -> _Result:
         counters = self.counters(question.address)
+        self._open()
         time.sleep(PAUSE_CHARACTERS * self._character_ms / 1000)
         self._heard.clear()
         self._receive(0)
         counters.late_answers += rtu_frames.count_frames(self._heard)
         self._heard.clear()
         counters.questions += 1
-        self._send(question.frame)
         asked = _Asked(question, meaning, _now_ms())
-        if not self._await_answer(asked):
-            return self._give_up(asked)
-        latency_ms = _now_ms() - asked.at_ms
-        counters.latencies.add(latency_ms)
-        return self._judge(asked, latency_ms)
+        try:
+            self._transport.write(question.frame)
+            if not self._await_answer(asked):
+                return self._give_up(asked)
+            latency_ms = _now_ms() - asked.at_ms
+            counters.latencies.add(latency_ms)
+            return self._judge(asked, latency_ms)
+        except ConnectionLost:  # its answer may come through the next connection
+            counters.timeouts += 1
+            self.patience(question.address).gave_up(meaning, question.shape, [], asked.at_ms, 0)
+            raise
 
     def _await_answer(self, asked: _Asked) -> bool:
         """Receive until an answer has come; say whether it came in time. Its own length counts on top."""
@@ -200,35 +225,15 @@ class LineClient:
         while (left_ms := ends_ms - _now_ms()) > 0 and self._receive(min(quiet_ms, left_ms)):
             pass
 
-    def _send(self, frame: bytes) -> None:
-        port = self._opened()
-        try:
-            port.write(frame)
-        except OSError as error:
-            self._gone(error)
-
     def _receive(self, timeout_ms: float) -> bool:
         """Add what comes within timeout_ms to what was heard; say whether anything came."""
-        port = self._opened()
-        try:
-            if not select.select([port], [], [], max(0.0, timeout_ms) / 1000)[0]:
-                return False
-            received = port.read(BUFFER_BYTES)
-        except OSError as error:
-            self._gone(error)
+        received = self._transport.read(timeout_ms / 1000)
+        if not received:
+            return False
         self._heard += received
         del self._heard[:-BUFFER_BYTES]
         self._last_byte_ms = _now_ms()
         return True
-
-    def _opened(self) -> serial.Serial:
-        if self._port is None:
-            raise LineUnavailable(f"{self._line.port}: is not open")
-        return self._port
-
-    def _gone(self, error: OSError) -> NoReturn:
-        self.close()
-        raise LineUnavailable(f"{self._line.port}: the port has gone ({error})") from error
 
 
 def _now_ms() -> int:

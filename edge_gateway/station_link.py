@@ -18,17 +18,27 @@ from pymodbus.pdu.register_message import (
 
 from edge_gateway import station_protocol as protocol
 from edge_gateway.configuration import LineConfiguration
+from edge_gateway.endpoint import Framing
 from edge_gateway.errors import StationRefused, WrongAnswer
-from edge_gateway.line_client import LineClient, LinkCounters
+from edge_gateway.line_client import LineClient, LinkCounters, ModbusClient
+from edge_gateway.tcp_client import TcpClient
+from edge_gateway.transport import Transport, make_transport
 
 FETCH = "records"
+
+
+def make_client(line: LineConfiguration, transport: Transport) -> ModbusClient:
+    """Return the client that speaks what this line speaks."""
+    if line.endpoint.framing is Framing.TCP:
+        return TcpClient(transport, line.timeout_s)
+    return LineClient(transport, line.timeout_s, line.baud)
 
 
 class StationLink:
     """The gateway's side of one line. One thread."""
 
-    def __init__(self, line: LineConfiguration) -> None:
-        self._client = LineClient(line)
+    def __init__(self, line: LineConfiguration, client: ModbusClient | None = None) -> None:
+        self._client = client or make_client(line, make_transport(line))
 
     def counters(self, address: int) -> LinkCounters:
         """Return the counters of the station at `address`."""

@@ -105,7 +105,7 @@ def _station(contact: Contact, series: list[SeriesState], lost: int, now: float)
 def _line(contacts: list[Contact]) -> dict[str, Any]:
     """Return the health of a line: what its stations' questions came to since the gateway started."""
     latencies = Latencies()
-    latencies.longest_ms = max(contact.latency_max_ms for contact in contacts)
+    latencies.longest_ms = max((contact.latency_max_ms for contact in contacts), default=0)
     told = [contact.latency_counts for contact in contacts if len(contact.latency_counts) == len(latencies.counts)]
     latencies.counts = [sum(column) for column in zip(latencies.counts, *told, strict=True)]
     counters = ("questions", "timeouts", "crc_errors", "late_answers", "wrong_answers", "refusals")

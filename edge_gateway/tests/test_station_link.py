@@ -8,6 +8,7 @@ import pytest
 
 from edge_gateway.configuration import LineConfiguration
 from edge_gateway.errors import LineUnavailable, LinkError, NoAnswer, NotOurStation, StationRefused
+from edge_gateway.line_client import LineClient
 from edge_gateway.station_link import StationLink
 from edge_gateway.tests.fake_station import FakeLine, FakeStation, make_record
 
@@ -82,6 +83,7 @@ def test_a_late_answer_is_thrown_away_and_teaches_how_late_the_station_can_be(
 
     assert fetched.first_seq == 40
     assert link.counters(11).late_answers == 1
+    assert isinstance(link._client, LineClient)
     assert link._client.patience(11).worst_ms == pytest.approx(360, abs=150)
 
 
