@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sqlite3
-import sys
 import threading
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -23,6 +20,7 @@ from rich.table import Table
 from edge_gateway.configuration import GatewayConfiguration, load_configuration
 from edge_gateway.errors import GatewayError
 from edge_gateway.gateway import run_gateway
+from edge_gateway.logs import LogFormat, set_up_log
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
@@ -42,19 +40,11 @@ app = typer.Typer(
 ConfigOption = Annotated[Path, typer.Option("--config", help="gateway.toml", metavar="FILE")]
 
 
-class LogFormat(StrEnum):
-    """How the log is written."""
-
-    auto = "auto"
-    json = "json"
-    console = "console"
-
-
 @app.command()
 def run(
     config: ConfigOption = Path("gateway.toml"),
     log_format: Annotated[
-        LogFormat, typer.Option("--log", help="auto: people's form on a terminal, else JSON")
+        LogFormat, typer.Option("--log", help="auto: for systemd's journal, or people on a terminal, else JSON")
     ] = LogFormat.auto,
 ) -> None:
     """Poll the stations, keep the outbox, publish, until SIGTERM or SIGINT.
@@ -62,7 +52,7 @@ def run(
     Example: tram-gateway run --config /etc/tram/gateway.toml
     """
     configuration, clock = _prepare(config)
-    _set_up_log(log_format)
+    set_up_log(log_format, os.environ)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
@@ -177,23 +167,3 @@ def _text(value: object) -> str:
 
 def _local(unix_s: int | None) -> str:
     return "-" if unix_s is None else datetime.fromtimestamp(unix_s, LOCAL_TIME).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _set_up_log(log_format: LogFormat) -> None:
-    # pymodbus writes a line for every timeout; the link counts them, and tells when a station's state changes.
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    console = log_format is LogFormat.console or (log_format is LogFormat.auto and sys.stderr.isatty())
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *(
-                [structlog.dev.ConsoleRenderer()]
-                if console
-                else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-            ),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
