@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from contextlib import suppress
 
@@ -33,6 +34,37 @@ def test_a_commit_names_a_series_and_ranges() -> None:
     assert messages.decode_commit(GOOD) == (Series("xuan-hoa", 305419896), [(1, 130), (140, 140)])
 
 
+def test_a_commit_names_messages() -> None:
+    assert messages.decode_commit(b'{"messages":["a1","cmd_2-x"]}') == messages.CommittedMessages(["a1", "cmd_2-x"])
+
+
+BODIES = st.dictionaries(
+    st.text(max_size=8).filter(lambda key: key not in ("id", "at")),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.text(max_size=8)
+        | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=5,
+)
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    st.floats(allow_nan=False, allow_infinity=False),
+    BODIES,
+)
+def test_a_message_says_its_id_its_time_and_its_body(message_id: str, at: float, body: dict[str, object]) -> None:
+    message = messages.UpMessage(message_id, "results", json.dumps(body), at)
+    messages.check_message(message)
+
+    assert json.loads(messages.encode_message(message)) == {"id": message_id, "at": at, **body}
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -49,6 +81,9 @@ def test_a_commit_names_a_series_and_ranges() -> None:
         pytest.param(GOOD.replace(b"130", b"130.5"), id="no whole number"),
         pytest.param(GOOD.replace(b"130", b"true"), id="no number"),
         pytest.param(GOOD.replace(b"xuan-hoa", b"Xu\xc3\xa2n H\xc3\xb2a"), id="no station id"),
+        pytest.param(b'{"messages":"abc"}', id="messages as text"),
+        pytest.param(b'{"messages":[1]}', id="a number as id"),
+        pytest.param(b'{"messages":["a b"]}', id="no message id"),
         pytest.param(b'{"station":"a","journal":1,"ranges":[' + b"[1,1]," * 200_000 + b"[1,1]]}", id="too long"),
     ],
 )
