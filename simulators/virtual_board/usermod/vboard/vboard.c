@@ -13,6 +13,7 @@
 //   VB_RTC       the clock: ns shown, at which monotonic ns
 #define _GNU_SOURCE  // ppoll
 #include "vboard.h"
+#include "py/gc.h"
 #include "py/runtime.h"
 #include "py/mphal.h"
 #include <errno.h>
@@ -204,6 +205,30 @@ static mp_obj_t vb_sector_erases(mp_obj_t sector_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(vb_sector_erases_obj, vb_sector_erases);
 
+// A heap is fullest when it is collected: noting its use there, and when asked, misses no peak.
+static size_t heap_peak;
+
+static void note_heap(void) {
+    gc_info_t info;
+    gc_info(&info);
+    if (info.used > heap_peak) { heap_peak = info.used; }
+}
+
+void __real_gc_collect(void);
+void __wrap_gc_collect(void) {
+    note_heap();
+    __real_gc_collect();
+}
+
+// The most bytes of the heap that were in use since this was last asked, garbage and all.
+static mp_obj_t vb_heap_peak(void) {
+    note_heap();
+    mp_obj_t peak = mp_obj_new_int_from_uint(heap_peak);
+    heap_peak = 0;
+    return peak;
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(vb_heap_peak_obj, vb_heap_peak);
+
 static int flash_fd(void) { return atoi(env_or("VB_FLASH_FD", "-1")); }
 
 static bool power_goes_now(void) {
@@ -376,6 +401,7 @@ static const mp_rom_map_elem_t vb_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_flash_erase), MP_ROM_PTR(&vb_flash_erase_obj) },
     { MP_ROM_QSTR(MP_QSTR_flash_counts), MP_ROM_PTR(&vb_flash_counts_obj) },
     { MP_ROM_QSTR(MP_QSTR_sector_erases), MP_ROM_PTR(&vb_sector_erases_obj) },
+    { MP_ROM_QSTR(MP_QSTR_heap_peak), MP_ROM_PTR(&vb_heap_peak_obj) },
     { MP_ROM_QSTR(MP_QSTR_reset), MP_ROM_PTR(&vb_reset_obj) },
     { MP_ROM_QSTR(MP_QSTR_watchdog), MP_ROM_PTR(&vb_watchdog_obj) },
     { MP_ROM_QSTR(MP_QSTR_repl), MP_ROM_PTR(&vb_repl_obj) },
