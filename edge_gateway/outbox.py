@@ -20,8 +20,8 @@ import structlog
 from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
 from edge_gateway.outbox_file import open_file, set_aside, translated
 from edge_gateway.outbox_reader import OutboxReader
-from edge_gateway.outbox_store import Limits, Loss, OutboxStore
-from edge_gateway.slices import Slice
+from edge_gateway.outbox_store import Limits, OutboxStore
+from edge_gateway.slices import Loss, Slice
 from station_config.clock import Clock
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_gateway.errors import OutboxDamaged, OutboxUnavailable
-from edge_gateway.outbox_schema import STEPS, bring_up_to_date, schema_version
+from edge_gateway.outbox_schema import GENERATION, bring_up_to_date, generation
 
 BUSY_TIMEOUT_S = 10.0
 DAMAGED_FILES_KEPT = 3
@@ -78,10 +78,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    version = schema_version(connection)
-    if version > len(STEPS):
+    found = generation(connection)
+    if found > GENERATION:
         raise OutboxUnavailable(
-            f"{path}: made by another version (schema {version}, this program knows {len(STEPS)}); "
-            "install that version again, or move the file away"
+            f"{path}: made by a newer program (generation {found}, this program knows {GENERATION}); "
+            "install that program again, or move the file away"
         )
     bring_up_to_date(connection)

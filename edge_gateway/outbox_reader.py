@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_gateway.messages import UpMessage
-from edge_gateway.outbox_store import Loss
-from edge_gateway.slices import MAX_SEQ, Range, Series, Slice
+from edge_gateway.slices import MAX_SEQ, Loss, Range, Series, Slice
 
 BUSY_TIMEOUT_S = 10.0
 
@@ -82,7 +81,13 @@ class OutboxReader:
 
     def lost_records(self) -> dict[str, int]:
         """Return how many records were declared lost, by station."""
-        return dict(self._sql.execute("SELECT station, sum(last_seq - first_seq + 1) FROM dropped GROUP BY station"))
+        return dict(
+            self._sql.execute(
+                """SELECT station, sum(records) FROM (
+                     SELECT station, last_seq - first_seq + 1 AS records FROM dropped
+                     UNION ALL SELECT station, records FROM dropped_before) GROUP BY station"""
+            )
+        )
 
     def messages_waiting(self, limit: int) -> list[UpMessage]:
         """Return messages no commit has named yet, the oldest first."""

@@ -1,6 +1,9 @@
-"""The outbox file's tables, as ordered steps. Each runs once, in one transaction with its own number (user_version).
+"""The outbox file's tables, as ordered steps. Each runs once, in one transaction with its own number.
 
-A step that has been released is never changed; what is new is a new step at the end.
+A step that has been released is never changed; what is new is a new step at the end. Steps only add tables, so that the
+program before still runs on the file: it knows the file by `user_version`, which stays what it was, while the table
+`steps` counts. A step that would break an older program must raise GENERATION; programs before it then refuse the file
+and leave it as it is.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 
 APPLICATION_ID = 0x54524D42
+GENERATION = 1
 STEPS = (
     # records on their way, and what is known of each series
     """
@@ -41,18 +45,35 @@ CREATE TABLE command (
 CREATE TABLE command_memory (
     one INTEGER PRIMARY KEY CHECK (one = 1), begins_at INTEGER NOT NULL, expired_through INTEGER NOT NULL);
 """,
+    # the ledger of losses is told by messages; of those no longer listed one by one the number is kept.
+    # A file begun after another was lost: what went with that one is declared when its station comes (predecessor).
+    """
+CREATE TABLE dropped_before (station TEXT PRIMARY KEY, records INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE predecessor (one INTEGER PRIMARY KEY CHECK (one = 1), lost_at REAL NOT NULL, why TEXT NOT NULL);
+""",
 )
 
 
-def schema_version(connection: sqlite3.Connection) -> int:
-    """Return how many steps this file has behind it."""
+def generation(connection: sqlite3.Connection) -> int:
+    """Return which programs may use this file: those that know its generation; 0 for a new file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def steps_done(connection: sqlite3.Connection) -> int:
+    """Return how many steps this file has behind it."""
+    if generation(connection) == 0:
+        return 0
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'steps'").fetchone():
+        return 1
+    return int(connection.execute("SELECT max(number) FROM steps").fetchone()[0])
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:
     """Run the steps the file does not have yet. A cut in the middle leaves it at the step before."""
-    for number in range(schema_version(connection), len(STEPS)):
+    for number in range(steps_done(connection), len(STEPS)):
         connection.executescript(
             f"BEGIN IMMEDIATE; {STEPS[number]}"
-            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number + 1}; COMMIT;"
+            "CREATE TABLE IF NOT EXISTS steps (number INTEGER PRIMARY KEY); "
+            f"INSERT INTO steps (number) SELECT {number + 1}; "
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {GENERATION}; COMMIT;"
         )

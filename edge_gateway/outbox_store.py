@@ -12,11 +12,11 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from edge_gateway.errors import MessageInvalid, SliceRefused
 from edge_gateway.messages import UpMessage, check_message
-from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Range, Series, Slice, without
+from edge_gateway.outbox_losses import LossBook, not_held
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Loss, Range, Series, Slice, joined, without
 
 OUTBOX_FULL = "outbox full"
 TOO_OLD = "older than the outbox keeps"
@@ -36,21 +36,13 @@ class Limits:
     max_age_s: float
 
 
-class Loss(NamedTuple):
-    """Records the gateway declares lost, and why."""
-
-    series: Series
-    first_seq: int
-    last_seq: int
-    reason: str
-
-
 class OutboxStore:
     """Changes to the outbox through one connection."""
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
         self._sql = connection
         self._limits = limits
+        self._losses = LossBook(connection, self.enqueue, limits.max_age_s)
         self._age_checked_at = float("-inf")
 
     def append(self, piece: Slice, now: float) -> int:
@@ -61,17 +53,17 @@ class OutboxStore:
         """
         stored_through = self.stored_through(piece.series)
         if stored_through is None:
-            stored_through = piece.first_seq - 1
-            self._sql.execute(
-                "INSERT INTO series (station, journal, stored_through) VALUES (?, ?, ?)",
-                (*piece.series, stored_through),
-            )
+            stored_through = self._begin(piece.series, piece.first_seq, now)
         if piece.first_seq > stored_through + 1:
             raise SliceRefused(f"{piece.series}: stored through {stored_through}, slice begins at {piece.first_seq}")
         if piece.last_seq <= stored_through:
             return stored_through
-        self._insert(piece.part(stored_through + 1, piece.last_seq), now)
-        self._advance(piece.series, piece.last_seq, piece.last_seq - stored_through, now)
+        wanted = (stored_through + 1, piece.last_seq)
+        # After a damaged file some slices beyond the cursor may be here already.
+        parts = without(wanted, self._overlapping(piece.series, *wanted))
+        for first, last in parts:
+            self._insert(piece.part(first, last), now)
+        self._advance(piece.series, piece.last_seq, sum(last - first + 1 for first, last in parts), now)
         return piece.last_seq
 
     def declare_lost(self, loss: Loss, now: float) -> None:
@@ -81,7 +73,15 @@ class OutboxStore:
             self._sql.execute(
                 "UPDATE series SET stored_through = ? WHERE station = ? AND journal = ?", (loss.last_seq, *loss.series)
             )
-        self._note_loss(loss, now)
+        why = self._losses.reason_for_beginning(now) if loss.first_seq == 1 else None
+        if why is None:
+            self._losses.declare(loss, now)
+        else:
+            self._declare_beginning(loss.series, loss.last_seq, why, now)
+
+    def note_predecessor(self, why: str, now: float) -> None:
+        """Remember that this file was begun after another was lost: what may have been in that one is declared."""
+        self._losses.note_predecessor(why, now)
 
     def free(self, series: Series, ranges: Sequence[Range]) -> int:
         """Forget the records of these ranges; return how many were still here. A slice partly named is split."""
@@ -152,6 +152,21 @@ class OutboxStore:
         self._sql.executemany(
             "INSERT INTO messages_dropped VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET number = number + 1", gone
         )
+
+    def _begin(self, series: Series, first_seq: int, now: float) -> int:
+        """Begin the cursor of a series before its first slice; return it."""
+        self._sql.execute(
+            "INSERT INTO series (station, journal, stored_through) VALUES (?, ?, ?)", (*series, first_seq - 1)
+        )
+        why = self._losses.reason_for_beginning(now) if first_seq > 1 else None
+        if why is not None:
+            self._declare_beginning(series, first_seq - 1, why, now)
+        return first_seq - 1
+
+    def _declare_beginning(self, series: Series, last_seq: int, why: str, now: float) -> None:
+        """Declare all records up to last_seq that are not here: they may have gone with a lost file."""
+        for loss in not_held(series, (1, last_seq), self._overlapping(series, 1, last_seq), why):
+            self._losses.declare(loss, now)
 
     def _insert(self, piece: Slice, received_at: float) -> None:
         self._sql.execute(
@@ -224,25 +239,13 @@ class OutboxStore:
                 break
             self._sql.execute("DELETE FROM slice WHERE station = ? AND journal = ? AND first_seq = ?", (*series, first))
             losses.append(Loss(series, first, last, reason))
-            self._note_loss(losses[-1], now)
+        for first, last in joined((loss.first_seq, loss.last_seq) for loss in losses):
+            self._losses.declare(Loss(series, first, last, reason), now)
         lost = sum(loss.last_seq - loss.first_seq + 1 for loss in losses)
         self._sql.execute(
             "UPDATE series SET buffered = buffered - ? WHERE station = ? AND journal = ?", (lost, *series)
         )
         return losses
-
-    def _note_loss(self, loss: Loss, now: float) -> None:
-        # A loss that continues the one before makes it longer: an outage is one row, however long.
-        grown = self._sql.execute(
-            """UPDATE dropped SET last_seq = ?, declared_at = ?
-               WHERE station = ? AND journal = ? AND last_seq = ? AND reason = ?""",
-            (loss.last_seq, int(now), *loss.series, loss.first_seq - 1, loss.reason),
-        ).rowcount
-        if not grown:
-            self._sql.execute(
-                "INSERT OR REPLACE INTO dropped VALUES (?, ?, ?, ?, ?, ?)",
-                (*loss.series, loss.first_seq, loss.last_seq, loss.reason, int(now)),
-            )
 
 
 def _as_json(body: Mapping[str, object]) -> str:

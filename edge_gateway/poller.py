@@ -13,8 +13,8 @@ from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, 
 from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
 from edge_gateway.outbox import Outbox
-from edge_gateway.outbox_store import Loss, OutboxStore
-from edge_gateway.slices import Series, Slice
+from edge_gateway.outbox_store import OutboxStore
+from edge_gateway.slices import Loss, Series, Slice
 from edge_gateway.station_link import StationLink
 from edge_gateway.station_policy import Ask, Known, Question
 from edge_gateway.station_protocol import Fetched

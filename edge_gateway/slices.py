@@ -47,6 +47,26 @@ class Slice:
         return Slice(self.series, first_seq, self.records[begin:end])
 
 
+class Loss(NamedTuple):
+    """Records the gateway declares lost, and why."""
+
+    series: Series
+    first_seq: int
+    last_seq: int
+    reason: str
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """Return the same numbers as the fewest ranges, in order."""
+    result: list[Range] = []
+    for first, last in sorted(ranges):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
+
+
 def without(whole: Range, cuts: Iterable[Range]) -> list[Range]:
     """Return what remains of `whole` when every range of `cuts` is taken away, in order."""
     remaining = []

@@ -14,8 +14,8 @@ from edge_gateway.errors import OutboxDamaged, OutboxUnavailable, SliceRefused
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_file import DAMAGED_FILES_KEPT, damaged_files, set_aside
 from edge_gateway.outbox_reader import Head
-from edge_gateway.outbox_store import OUTBOX_FULL, TOO_OLD, Limits, Loss
-from edge_gateway.slices import Range, Series, Slice
+from edge_gateway.outbox_store import OUTBOX_FULL, TOO_OLD, Limits
+from edge_gateway.slices import Loss, Range, Series, Slice
 from edge_gateway.tests.fake_station import make_record
 from firmware import record
 
@@ -308,7 +308,7 @@ def test_a_file_of_a_newer_version_is_left_alone(opener: Opener) -> None:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
 
-    with pytest.raises(OutboxUnavailable, match="another version"):
+    with pytest.raises(OutboxUnavailable, match="newer program"):
         opener()
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edge_gateway.outbox import Outbox, open_outbox
-from edge_gateway.outbox_store import Limits, Loss
-from edge_gateway.slices import Range, Series, Slice
+from edge_gateway.outbox_store import Limits
+from edge_gateway.slices import Loss, Range, Series, Slice
 from edge_gateway.tests.fake_station import make_record
 from firmware import record
 

@@ -14,9 +14,9 @@ import pytest
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import ContactBook
 from edge_gateway.outbox import Outbox, open_outbox
-from edge_gateway.outbox_store import Limits, Loss
+from edge_gateway.outbox_store import Limits
 from edge_gateway.poller import LinePoller
-from edge_gateway.slices import Series
+from edge_gateway.slices import Loss, Series
 from edge_gateway.station_policy import HOLE, OVERWRITTEN, UNREADABLE
 from edge_gateway.tests.conftest import wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
