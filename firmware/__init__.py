@@ -1,0 +1,7 @@
+# const(n): the board's compiler puts the number where the name stands. A name with an underscore then takes no memory.
+try:
+    from micropython import const as const
+except ImportError:
+
+    def const(value):  # type: ignore[misc]
+        return value

@@ -3,14 +3,14 @@
 # What to believe and how long to wait is firmware.patience, one per instrument; Client carries it out on a Line.
 import asyncio
 
-from firmware import rtu
+from firmware import const, rtu
 from firmware import ticks as real_ticks
 from firmware.errors import BadAnswer, NoAnswer, Refused
 from firmware.patience import ACCEPT, HEARD, LISTEN_AT_MOST, Latencies, Patience
 
 __all__ = ("Client", "Patience")
 
-_SETTLE_MS = 15  # the line must be quiet this long after an answer: some repeaters send everything twice
+_SETTLE_MS = const(15)  # the line must be quiet this long after an answer: some repeaters send everything twice
 
 
 class Client:
@@ -28,7 +28,7 @@ class Client:
         self._heard = 0  # of these and behind them, what was listened to after an answer
         self._last_ms = 0
         self._echoes = False
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()  # also for firmware.sdi12_line, where it has the UART in turn
 
     def take_latencies(self):
         # The latencies since this was called last.
@@ -37,7 +37,7 @@ class Client:
 
     async def ask(self, request, patience, retries=0):
         # Returns the data of the answer (a view that the next question overwrites), or raises a BusError.
-        async with self._lock:
+        async with self.lock:
             shape = _shape(request)
             hold = patience.hold(request, shape, self._ticks.ticks_ms())
             if hold is not None:

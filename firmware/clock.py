@@ -4,17 +4,18 @@
 # before 2024 at the start has not been set: dead clocks show 1970, 2000 or, on the RP2040, 2021. One with a battery may
 # show anything, so it must also fit the newest record. Seconds since boot come from the same counter, corrected by
 # every step: both run at one rate.
+from firmware import const
 from firmware.errors import ClockRefused
 
 EARLIEST = 1_262_304_000  # 2010-01-01: what the gateway may set; old enough to replay a measured series
-_BELIEVED_FROM = 1_704_067_200  # 2024-01-01: what is believed of a clock that nobody has set since the start
+_BELIEVED_FROM = const(1_704_067_200)  # 2024-01-01: what is believed of a clock that nobody has set since the start
 LATEST = 4_102_444_800  # 2100-01-01
-_FROM_1970_TO_2000 = 946_684_800
-_TOLERATED_STEP_S = 1
-_DAY_S = 86_400
-_LONGEST_ABSENCE_S = 400 * _DAY_S  # a station that was off for longer waits for the gateway's time
-_SAY_AGAIN_AFTER_S = 60
-_SAYS_THE_SAME_S = 60
+_FROM_1970_TO_2000 = const(946_684_800)
+_TOLERATED_STEP_S = const(1)
+_DAY_S = const(86_400)
+_LONGEST_ABSENCE_S = const(400 * _DAY_S)  # a station that was off for longer waits for the gateway's time
+_SAY_AGAIN_AFTER_S = const(60)
+_SAYS_THE_SAME_S = const(60)
 
 
 class Clock:

@@ -2,7 +2,7 @@
 import gc
 import struct
 
-from firmware import lazy, version
+from firmware import const, lazy, version
 from firmware.errors import CommandRefused, ConfigurationError
 from firmware.record import EVENT_CALIBRATION_MODE, NOT_EVALUATED
 
@@ -39,8 +39,9 @@ RESULTS = {
     "fault": 22,
 }
 _IMAGE, _CONFIGURATION = 3, 5  # the staged files (firmware.files)
-_PARSE_HEAP = 6  # times the file's size, plus the module: what checking a configuration needs while the station runs
-_PARSE_MODULE = 20480
+# times the file's size, plus the module: what checking a configuration needs while the station runs
+_PARSE_HEAP = const(6)
+_PARSE_MODULE = const(20480)
 
 
 async def execute(upkeep, command, argument):

@@ -33,6 +33,7 @@ _STATION_KEYS = (
     "journal",
     "sensors",
     "pulses",
+    "sdi12",
 )
 
 Configuration = namedtuple("Configuration", _STATION_KEYS + ("hash",))
@@ -75,6 +76,7 @@ DEFAULT = Configuration(
     journal=JournalSize(512, 524288),
     sensors=(),
     pulses=(),
+    sdi12=None,
     hash=0,
 )
 
@@ -111,8 +113,10 @@ def _station(check, content, short):
     rows = check.rows(table.get("pulses", []), "pulses", MAX_PULSES)
     pulses = tuple([_pulse(check, row, "pulses[%d]" % i, record_s) for i, row in enumerate(rows)])
     bus, uplink = _port(check, table.get("bus"), "bus"), _port(check, table.get("uplink"), "uplink")
-    _check_together(check, sensors, pulses, sample_s)
-    _check_pins(check, sensors, pulses, (bus, uplink))
+    # The SDI-12 line; with the UART of the bus, both have it in turn, each on its own pins.
+    sdi12 = None if table.get("sdi12") is None else _port(check, table["sdi12"], "sdi12")
+    _check_together(check, sensors, pulses, sample_s, sdi12)
+    _check_pins(check, sensors, pulses, (bus, uplink) if sdi12 is None else (bus, uplink, sdi12))
     return Configuration(
         _name(check, table.get("station")),
         check.integer(table, "address", "station", 1, 247),
@@ -124,6 +128,7 @@ def _station(check, content, short):
         _journal(check, table.get("journal")),
         sensors,
         pulses,
+        sdi12,
         short,
     )
 
@@ -329,13 +334,13 @@ def _status(check, content, where, size):
     )
 
 
-def _check_together(check, sensors, pulses, sample_s):
+def _check_together(check, sensors, pulses, sample_s, sdi12):
     # What no row can see alone.
     numbers = [row.number for row in sensors + pulses]
     if len(set(numbers)) != len(numbers):
         check.fault("sensors", "two sensors have the same number")
-    if len({bool(sensor.measurements) for sensor in sensors}) > 1:
-        check.fault("sensors", "Modbus and SDI-12 cannot be on one line")
+    if sdi12 is None and any(sensor.measurements for sensor in sensors):
+        check.fault("station.sdi12", "must be the port of the sensors that have measurements")
     number = len(pulses)
     for sensor in sensors:
         fields = [field for part in sensor.reads + sensor.measurements for field in part.fields]

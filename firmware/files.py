@@ -9,16 +9,16 @@ import hashlib
 import os
 import struct
 
-from firmware import rtu
+from firmware import const, rtu
 
 DESCRIPTION = 100  # file number of a file's description: 100 + n
 DESCRIPTION_SIZE = 40  # length u32, SHA-256, bytes held u32
-_DECLARED_SIZE = 36  # of these the first two are written
+_DECLARED_SIZE = const(36)  # of these the first two are written
 _SHOWN = {1: "/station.json", 2: "/log.txt", 4: "/log.txt.old"}
 STAGED = {3: 131072, 5: 32768}  # the longest each may be
-_MARGIN = 32768  # bytes of flash that a staged file leaves free
-_REFERENCE = 6
-_CHUNK = 512
+_MARGIN = const(32768)  # bytes of flash that a staged file leaves free
+_REFERENCE = const(6)
+_CHUNK = const(512)
 
 
 class Refusal(Exception):

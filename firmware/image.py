@@ -11,6 +11,7 @@ import hashlib
 import struct
 from collections import namedtuple
 
+from firmware import const
 from firmware.errors import ImageRefused
 
 MAGIC = b"TRF1"
@@ -22,7 +23,7 @@ SIGNATURE_SIZES = (256, 384)
 Image = namedtuple("Image", ("bytecode", "version", "replaces", "files"))
 File = namedtuple("File", ("name", "size", "sha256"))
 
-_EXPONENT = 65537
+_EXPONENT = const(65537)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 _SHA256_INFO = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
 

@@ -4,7 +4,7 @@
 # wait until it has measured, then read it. So instruments wake, measure and warm up side by side.
 import struct
 
-from firmware import rtu
+from firmware import const, rtu
 from firmware import ticks as real_ticks
 from firmware.bus import Patience
 from firmware.errors import BusError, Refused
@@ -24,9 +24,9 @@ _PLACES = {
 }
 _SCRATCH = bytearray(4)  # one value, most significant byte first; the fields of all instruments are decoded in turn
 
-_SILENT_AFTER = 3  # samples without an answer in a row: asked less often, and started anew when it is back
+_SILENT_AFTER = const(3)  # samples without an answer in a row: asked less often, and started anew when it is back
 _PAUSES = (1, 2, 4, 8)  # samples it is left alone after each further silence
-_LONGEST_WAIT_MS = 60000  # whatever an instrument says of itself: the watch over the loops bears twice as much
+_LONGEST_WAIT_MS = const(60000)  # whatever an instrument says of itself: the watch over the loops bears twice as much
 
 
 def _put_in_order(data, at, order):

@@ -1,12 +1,13 @@
 # One RS-485 line: a UART, the driver-enable pin if the transceiver needs one, and waiting in real time.
 # Works on machine.UART of every port (any, readinto, write, flush, txdone) and on anything that has these five.
+from firmware import const
 from firmware import ticks as real_ticks
 
-_LOOK_MS = 2  # how often the UART is looked at while an answer is awaited
-_IDLE_LOOK_MS = 10  # and when nothing has come for a while; the UART's buffer holds what arrives meanwhile
-_IDLE_AFTER_MS = 60
-_PAUSE_CHARACTERS = 4
-_RELEASE_MS = 5  # the last characters of a message are waited for without giving way, so that DE falls in time
+_LOOK_MS = const(2)  # how often the UART is looked at while an answer is awaited
+_IDLE_LOOK_MS = const(10)  # and when nothing has come for a while; the UART's buffer holds what arrives meanwhile
+_IDLE_AFTER_MS = const(60)
+_PAUSE_CHARACTERS = const(4)
+_RELEASE_MS = const(5)  # the last characters of a message are waited for without giving way, so that DE falls in time
 
 
 class Line:

@@ -3,8 +3,10 @@
 # Nothing secret comes here: the station's configuration holds no secret, and only texts of exceptions are written.
 import os
 
-_REPEAT_AFTER_S = 3600
-_MAX_LINE = 200
+from firmware import const
+
+_REPEAT_AFTER_S = const(3600)
+_MAX_LINE = const(200)
 
 
 class Log:

@@ -100,16 +100,38 @@ def _assemble(configuration, on_trial, clock, journal, log):
 
 
 def _instruments(configuration, clock, log):
-    # (the client of their line or None, one per sensor). What a station does not have is not loaded.
-    if not configuration.sensors:
-        return None, []
-    line = _open_line(configuration.bus, log, "bus")
-    if not configuration.sensors[0].measurements:
-        return Client(line) if line else None, [Instrument(sensor, clock) for sensor in configuration.sensors]
-    from firmware import sdi12_line, sdi12_sensor
+    # (the client whose health is told or None, one instrument per sensor). What a station does not have is not loaded.
+    sensors = configuration.sensors
+    line = client = None
+    if not all(sensor.measurements for sensor in sensors):
+        line = _open_line(configuration.bus, log, "bus")
+        client = Client(line) if line else None
+    if not any(sensor.measurements for sensor in sensors):
+        return client, [Instrument(sensor, clock) for sensor in sensors]
+    from firmware import sdi12_sensor
 
-    sensors = [sdi12_sensor.Sensor(sensor, clock) for sensor in configuration.sensors]
-    return sdi12_line.Client(line) if line else None, sensors
+    sdi12_client = _sdi12_client(configuration, line, client, log)
+    return client or sdi12_client, [
+        sdi12_sensor.Sensor(sensor, clock, sdi12_client) if sensor.measurements else Instrument(sensor, clock)
+        for sensor in sensors
+    ]
+
+
+def _sdi12_client(configuration, bus_line, bus_client, log):
+    # With the UART of the bus: both have it in turn.
+    from firmware import sdi12_line
+
+    port, bus = configuration.sdi12, configuration.bus
+    if bus_client is None or port.uart != bus.uart:
+        line = _open_line(port, log, "sdi12")
+        return sdi12_line.Client(line, counts=bus_client) if line else None
+    try:
+        turns = sdi12_line.Turns(bus_client.lock, bus_line.uart, _settings(port), _settings(bus))
+        line = Line(bus_line.uart, port.baud, _open_de(port))
+    except ValueError as error:
+        log.fault("sdi12: its pins cannot be used, check station.json", error)
+        return None
+    return sdi12_line.Client(line, turns=turns, counts=bus_client)
 
 
 def _pulse_inputs(configuration, journal, log):
@@ -157,23 +179,26 @@ def _begin_trial(upkeep, configuration_on_trial, log):
 
 def _open_line(port, log, name):
     # A port this board does not have is a fault of the configuration, and the station does without it.
-    pins = {"tx": port.tx, "rx": port.rx}
-    wiring = {key: machine.Pin(pin) for key, pin in pins.items() if pin is not None}
     try:
-        uart = machine.UART(
-            port.uart,
-            baudrate=port.baud,
-            bits=port.bits,
-            parity=port.parity,
-            stop=port.stop,
-            rxbuf=512,
-            **wiring,  # type: ignore[call-overload]
-        )
-        de = None if port.de is None else machine.Pin(port.de, machine.Pin.OUT, value=0)
+        uart = machine.UART(port.uart, **_settings(port))
+        de = _open_de(port)
     except (ValueError, OSError) as error:
         log.fault("%s: UART %d cannot be opened, check station.json" % (name, port.uart), error)
         return None
     return Line(uart, port.baud, de)
+
+
+def _open_de(port):
+    return None if port.de is None else machine.Pin(port.de, machine.Pin.OUT, value=0)
+
+
+def _settings(port):
+    # What UART() and UART.init() are told.
+    settings = {"baudrate": port.baud, "bits": port.bits, "parity": port.parity, "stop": port.stop, "rxbuf": 512}
+    for key, number in (("tx", port.tx), ("rx", port.rx)):
+        if number is not None:
+            settings[key] = machine.Pin(number)
+    return settings
 
 
 def _note_start(station, log):

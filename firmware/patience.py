@@ -12,6 +12,7 @@
 #   refusal   an exception names no register at all: while there is any doubt it is not believed
 #
 # A question is anything that can be compared, a shape anything that can be a key: for reads (function, length).
+from firmware import const
 
 ACCEPT = "the answer"
 STRAY = "more than one answer: none of them can be trusted"
@@ -23,10 +24,10 @@ QUIET_AT_MOST = 4  # timeouts, so that one instrument cannot hold the line
 LISTEN_AT_MOST = 6  # timeouts: a line that does not fall silent is left then
 HORIZON = 8  # timeouts: no answer is believed to come later, unless one was seen
 HORIZON_AT_MOST = 32
-_MARGIN = 2  # quiet time and horizon are this many times the worst latency seen
-_FORGET = 64  # each answer takes 1/64 off the worst latency: one bad day is not held against an instrument for ever
-_REMEMBERED = 8  # answers
-_PERIOD = 1 << 30  # milliseconds may begin again at any multiple of this
+_MARGIN = const(2)  # quiet time and horizon are this many times the worst latency seen
+_FORGET = const(64)  # each answer takes 1/64 off the worst latency: one bad day is not held against it for ever
+_REMEMBERED = const(8)  # answers
+_PERIOD = const(1 << 30)  # milliseconds may begin again at any multiple of this
 
 
 class Patience:

@@ -1,11 +1,12 @@
 # Switched power: a pin feeds one sensor or several, from so long before a sample as the slowest needs to warm up until
 # all have been read. Only loaded where a station has such a pin.
+from firmware import const
 from firmware import ticks as real_ticks
 from firmware.errors import BusError
 
-_LOOK_MS = 200
-_BOOT_S = 3  # an instrument that wants an order to start must first listen, and may not hear the first
-_TRIES = 3
+_LOOK_MS = const(200)
+_BOOT_S = const(3)  # an instrument that wants an order to start must first listen, and may not hear the first
+_TRIES = const(3)
 
 
 class Supplies:

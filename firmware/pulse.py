@@ -3,12 +3,14 @@
 #
 # The total is taken up after a restart where the journal's last record of it left it: nothing is written to flash
 # besides the record that is written anyway. What tipped after that record is lost with the power, and never more.
+from firmware import const
 from firmware import ticks as real_ticks
 from firmware.record import NO_VALUE, SIZE, decode
 from firmware.sampler import Channel
 
-_SEARCHED = 4096  # records, newest first: more than an hour of a station with 64 channels a minute; 0.2 s on an ESP32
-_CHUNK = 64
+# records, newest first: more than an hour of a station with 64 channels a minute; 0.2 s on an ESP32
+_SEARCHED = const(4096)
+_CHUNK = const(64)
 _SENSOR, _PARAMETER, _FLAG = 13, 14, 15  # where they stand in a record
 
 

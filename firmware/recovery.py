@@ -2,11 +2,12 @@
 # journal borrows it (firmware.lazy) and works on with what it has found.
 import struct
 
+from firmware import const
 from firmware.journal import LEAST_SEGMENTS, STATE, STATE_MAGIC
 from firmware.record import SIZE, crc16, decode
 
 _CHUNK = 14 * SIZE
-_RESERVE = 65536  # bytes of flash the journal leaves to everybody else
+_RESERVE = const(65536)  # bytes of flash the journal leaves to everybody else
 
 
 def open_journal(journal):

@@ -1,11 +1,12 @@
 # When something is due by a wall clock that may be moved: pure arithmetic on seconds.
+from firmware import const
 
 # What the end of a station's interval is to a channel that has its own rhythm
 CLOSE = 2  # its interval ends here too: it gets a record
 BEGIN = 1  # what it averages begins here: samples so far do not count
 GO_ON = 0
 
-_MOST_MISSED = 60  # after a longer standstill the intervals in between are not made up for
+_MOST_MISSED = const(60)  # after a longer standstill the intervals in between are not made up for
 
 
 class Intervals:

@@ -7,12 +7,13 @@
 #   aD0!  the values, then aD1! ... while some are missing: "a+3.14-2.2"
 #
 # aMC!, aCC!, aRC0! are the same with a CRC behind the values. An address is one character: 0-9, a-z, A-Z.
+from firmware import const
 from firmware.errors import BadAnswer
 
-_CRC_POLYNOMIAL = 0xA001
+_CRC_POLYNOMIAL = const(0xA001)
 _END = b"\r\n"
 _NOISE = b"\x00\x7f"  # what a break and a spike leave
-_DATA_COMMANDS = 10
+_DATA_COMMANDS = const(10)
 _DIGITS = b"0123456789"
 
 

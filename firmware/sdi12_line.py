@@ -1,31 +1,57 @@
 # The SDI-12 line: a UART at 1200 7E1, wake-up by a break, tries as the standard has them. One owner, like bus.Client,
-# whose counters it has, so that the station reports the health of either line.
+# whose counters it has, so that the station reports the health of either line. A station with both kinds of instruments
+# counts all in those of bus.Client.
 #
 # A break is a zero byte at half the speed: start bit and eight zeros at 600 baud hold the line for 15 ms (12 are
 # asked), and its stop bit with the pause after it makes the mark (8.33 ms). This works on every port's UART; what
 # sendbreak() does at 1200 baud is shorter than 12 ms on some.
 import asyncio
 
-from firmware import sdi12
+from firmware import const, sdi12
 from firmware import ticks as real_ticks
 from firmware.errors import BadAnswer, NoAnswer
 from firmware.patience import Latencies
 
-_BAUD = 1200
-_BREAK_BAUD = 600
-_MARK_MS = 10
-_ANSWER_MS = 50  # the first character: 15 ms and its own 8.3, and what other loops take of our time
-_CHARACTER_MS = 25  # between characters, with the same allowance; the standard allows 1.66
-_RETRY_MS = 17  # before a question is sent again
-_AWAKE_MS = 85  # sensors may sleep after so much silence: then a break goes first
-_BREAKS = 3
-_TRIES = 3  # per break
-_LONGEST = 96  # an address, 75 characters of values, CRC, end; and our own question heard back
+_BAUD = const(1200)
+_BREAK_BAUD = const(600)
+_MARK_MS = const(10)
+_ANSWER_MS = const(50)  # the first character: 15 ms and its own 8.3, and what other loops take of our time
+_CHARACTER_MS = const(25)  # between characters, with the same allowance; the standard allows 1.66
+_RETRY_MS = const(17)  # before a question is sent again
+_AWAKE_MS = const(85)  # sensors may sleep after so much silence: then a break goes first
+_BREAKS = const(3)
+_TRIES = const(3)  # per break
+_LONGEST = const(96)  # an address, 75 characters of values, CRC, end; and our own question heard back
+
+
+class Turns:
+    # A UART that two lines have in turn, each on its own pins. `lock` is that of the other line's client, which lets it
+    # go when its line is quiet. ours, theirs: what UART.init() is told when it changes hands.
+    def __init__(self, lock, uart, ours, theirs):
+        self._lock = lock
+        self._uart = uart
+        self._ours = ours
+        self._theirs = theirs
+
+    async def __aenter__(self):
+        await self._lock.acquire()
+        self._change(self._theirs, self._ours)
+
+    async def __aexit__(self, *_):
+        self._change(self._ours, self._theirs)
+        self._lock.release()
+
+    def _change(self, before, after):
+        # A UART of the RP2040 hears all the pins it has, and a line at rest would hide the other one.
+        rx = before.get("rx")
+        if rx is not None:
+            rx.init(rx.IN)
+        self._uart.init(**after)
 
 
 class Client:
-    # line: a firmware.line.Line at 1200 7E1
-    def __init__(self, line, ticks=real_ticks):
+    # line: a firmware.line.Line at 1200 7E1. turns: Turns where the UART is shared. counts: whose counters are used.
+    def __init__(self, line, ticks=real_ticks, turns=None, counts=None):
         self.polls = 0
         self.timeouts = 0
         self.crc_errors = 0
@@ -37,7 +63,8 @@ class Client:
         self._buffer = bytearray(_LONGEST)
         self._held = 0
         self._awake_since_ms = None  # when the line was last heard or spoken on
-        self._lock = asyncio.Lock()
+        self._lock = turns or asyncio.Lock()
+        self._counts = counts or self
 
     def take_latencies(self):
         taken, self.latencies = self.latencies, Latencies()
@@ -104,7 +131,7 @@ class Client:
                         return parse(line)
                     except BadAnswer as error:
                         bad = error
-                        self.crc_errors += 1
+                        self._counts.crc_errors += 1
                 await self._ticks.sleep_ms(_RETRY_MS)
             self._awake_since_ms = None
         raise bad or NoAnswer("SDI-12 %c: no answer to %s" % (address, command))
@@ -119,7 +146,7 @@ class Client:
 
     async def _ask_once(self, address, question):
         # The answer's line, or None.
-        self.polls += 1
+        self._counts.polls += 1
         await self._discard()
         await self._line.send(question)
         asked_ms = self._awake_since_ms = self._ticks.ticks_ms()
@@ -128,14 +155,14 @@ class Client:
             self._awake_since_ms = self._ticks.ticks_ms()
             found = sdi12.find_line(self._received(), address)
             if found is not None:
-                self.latencies.add(self._since(asked_ms))
+                self._counts.latencies.add(self._since(asked_ms))
                 self._keep_behind(found[1])
                 return found[0]
             timeout_ms = _ANSWER_MS if self._received()[-1:] == b"!" else _CHARACTER_MS
         if self._held:
-            self.crc_errors += 1
+            self._counts.crc_errors += 1
         else:
-            self.timeouts += 1
+            self._counts.timeouts += 1
         return None
 
     def _keep_behind(self, end):

@@ -10,31 +10,32 @@
 import gc
 from asyncio import gather
 
+from firmware import const
 from firmware import ticks as real_ticks
 from firmware.errors import JournalError
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, NOT_EVALUATED
 from firmware.schedule import CLOSE, GO_ON, Intervals, Samples, part_of
 from firmware.status import Status
 
-_LOOK_MS = 20  # the wall clock is looked at this often; it may run faster than real time on a bench
-_REST_MS = 1000  # after a fault
-_HUNG_AFTER_MS = 120_000  # a loop that has not come round for this long is not healthy
-_WATCH_MS = 1000
-_MOST_WAITING = 256  # records that wait for a flash that takes none; beyond that the oldest go
-_COLLECT_EVERY = 2048  # bytes of garbage: little and often keeps the heap's peak low
-_COUNT_MAX = 0x7FFFFFFF
-_HEALTH_MAX = 3_999_999
+_LOOK_MS = const(20)  # the wall clock is looked at this often; it may run faster than real time on a bench
+_REST_MS = const(1000)  # after a fault
+_HUNG_AFTER_MS = const(120_000)  # a loop that has not come round for this long is not healthy
+_WATCH_MS = const(1000)
+_MOST_WAITING = const(256)  # records that wait for a flash that takes none; beyond that the oldest go
+_COLLECT_EVERY = const(2048)  # bytes of garbage: little and often keeps the heap's peak low
+_COUNT_MAX = const(0x7FFFFFFF)
+_HEALTH_MAX = const(3_999_999)
 
 # Health parameters of the vocabulary, sensor 0
-_FREE_HEAP = 18
-_BUS_TIMEOUTS = 19
-_BUS_CRC_ERRORS = 20
-_BUS_LATE_ANSWERS = 21
-_BUS_QUESTIONS = 22
-_BUS_QUESTIONS_HELD = 23
-_BUS_LATENCY_MEDIAN = 24
-_BUS_LATENCY_P99 = 25
-_BUS_LATENCY_MAX = 26
+_FREE_HEAP = const(18)
+_BUS_TIMEOUTS = const(19)
+_BUS_CRC_ERRORS = const(20)
+_BUS_LATE_ANSWERS = const(21)
+_BUS_QUESTIONS = const(22)
+_BUS_QUESTIONS_HELD = const(23)
+_BUS_LATENCY_MEDIAN = const(24)
+_BUS_LATENCY_P99 = const(25)
+_BUS_LATENCY_MAX = const(26)
 
 
 class Station:

@@ -3,14 +3,14 @@
 import hashlib
 import os
 
-from firmware import lazy
+from firmware import const, lazy
 from firmware.errors import CommandRefused, ImageRefused
 
 KEYS = "/update_keys"
 BYTECODE = 6  # what MicroPython since 1.19 loads
-_CHUNK = 512
-_LONGEST_SIGNATURE = 384
-_MARGIN = 16384  # bytes of flash that stay free
+_CHUNK = const(512)
+_LONGEST_SIGNATURE = const(384)
+_MARGIN = const(16384)  # bytes of flash that stay free
 
 
 class Updater:

@@ -2,12 +2,13 @@
 # memory; what does the work (commands, files, update, image, slots, trial) is borrowed when it is needed.
 from asyncio import create_task
 
-from firmware import lazy
+from firmware import const, lazy
 from firmware import ticks as real_ticks
 
-_FILES_REST_MS = 30_000  # the code for files goes when nobody has used it for this long
-_RESTART_MS = 1000  # the answer has to get out first
-_WORKING, _DONE = 1, 2  # of commands.RESULTS
+_FILES_REST_MS = const(30_000)  # the code for files goes when nobody has used it for this long
+_RESTART_MS = const(1000)  # the answer has to get out first
+_WORKING = const(1)  # of commands.RESULTS
+_DONE = const(2)
 
 
 class Upkeep:

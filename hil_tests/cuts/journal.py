@@ -23,7 +23,7 @@ from station_config.flash import compile_firmware
 
 FLASH_BYTES = 256 * 1024
 PROGRAM = Path(__file__).with_name("journal_on_board.py")
-MODULES = ("errors", "record", "lazy", "recovery", "journal")
+MODULES = ("__init__", "errors", "record", "lazy", "recovery", "journal")
 FORMAT = "flash format"
 TORN = (0, 50, 100)  # percent of the operation that is done
 SECOND_CUTS = 2  # of those there could be behind each operation
