@@ -85,6 +85,7 @@ class LineClient:
         self._counters: dict[int, LinkCounters] = {}
         self._heard = bytearray()
         self._last_byte_ms = 0
+        self._echoes = False  # this side hears itself
 
     def counters(self, address: int) -> LinkCounters:
         """Return the counters of the device at `address`."""
@@ -182,19 +183,23 @@ class LineClient:
         wire_ms = (len(asked.question.frame) + asked.question.answer_bytes) * self._character_ms
         ends_ms = asked.at_ms + self._timeout_ms + wire_ms
         while (left_ms := ends_ms - _now_ms()) > 0 and self._receive(left_ms):
-            if any(rtu_frames.answers(asked.question, bytes(self._heard))):
+            if any(rtu_frames.answers(asked.question, self._without_echo(asked.question))):
                 return True
         return False
 
     def _judge(self, asked: _Asked, latency_ms: int) -> _Result:
         """Listen to what else comes, then let the policy say."""
         question, patience = asked.question, self.patience(asked.question.address)
-        unclear = patience.is_in_doubt(question.shape, asked.at_ms) or rtu_frames.count_frames(self._heard) > 1
+        several = rtu_frames.count_frames(self._without_echo(question)) > 1
+        unclear = patience.is_in_doubt(question.shape, asked.at_ms) or several
         self._listen(patience.quiet_ms() if unclear else SETTLE_MS)
-        found = list(rtu_frames.answers(question, bytes(self._heard)))
-        self.counters(question.address).late_answers += max(0, rtu_frames.count_frames(self._heard) - 1)
+        heard = self._without_echo(question)
+        found = list(rtu_frames.answers(question, heard))
+        self.counters(question.address).late_answers += max(0, rtu_frames.count_frames(heard) - 1)
         if not found:  # the line talked on until the answer had to make room
             return self._give_up(asked)
+        if not question.answers_with_itself:
+            self._echoes = self._heard.startswith(question.frame)
         checksums = [rtu_frames.checksum(frame) for frame in found]
         verdict = patience.judge(
             asked.meaning, question.shape, checksums, asked.at_ms, latency_ms, rtu_frames.is_exception(found[0])
@@ -218,6 +223,11 @@ class LineClient:
         checksums = [rtu_frames.checksum(frame) for frame in rtu_frames.answers(question, heard)]
         patience.gave_up(asked.meaning, question.shape, checksums, asked.at_ms, self._last_byte_ms - asked.at_ms)
         return _Result(None, None, why_not)
+
+    def _without_echo(self, question: Question) -> bytes:
+        """Return what was heard; where this side hears itself, a written chunk of a file is not its own answer."""
+        heard = bytes(self._heard)
+        return heard.removeprefix(question.frame) if self._echoes and question.answers_with_itself else heard
 
     def _listen(self, quiet_ms: float) -> None:
         """Receive until nothing has come for quiet_ms; a line that does not fall silent is left in the end."""

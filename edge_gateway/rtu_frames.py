@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pymodbus.framer import FramerRTU
 from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.pdu.file_message import FileRecord
 
 from firmware.record import crc16
 
@@ -19,6 +20,8 @@ SHORTEST_FRAME_BYTES = 5
 EXCEPTION_BYTES = 5
 CONFIRMATION_BYTES = 8
 WRITES = (6, 16)
+READ_FILE, WRITE_FILE = 20, 21
+PART_HEADER_BYTES = 2  # of each part of a file in an answer: its length, the reference type
 FAILED = 0x80
 
 _FRAMER = FramerRTU(DecodePDU(False))
@@ -44,14 +47,26 @@ class Question:
     @property
     def shape(self) -> tuple[int, int]:
         """What tells the answers to two questions apart besides their content."""
-        return self.function, self.answer_bytes
+        return self.function, checksum(self.frame) if self.answers_with_itself else self.answer_bytes
+
+    @property
+    def answers_with_itself(self) -> bool:
+        """Whether the answer is the question once more."""
+        return self.function == WRITE_FILE
 
 
 def question(request: ModbusPDU) -> Question:
-    """Return the frame of a request to read registers, to write them, or both."""
+    """Return the frame of a request to read or write registers, both, or parts of a file."""
+    frame = _FRAMER.buildFrame(request)
+    if request.function_code == WRITE_FILE:  # the answer is the question once more
+        return Question(frame, len(frame))
+    if request.function_code == READ_FILE:
+        parts: list[FileRecord] = request.records  # type: ignore[attr-defined]
+        data_bytes = sum(PART_HEADER_BYTES + 2 * part.record_length for part in parts)
+        return Question(frame, EXCEPTION_BYTES + data_bytes)
     count = getattr(request, "read_count", request.count)
     answer_bytes = CONFIRMATION_BYTES if request.function_code in WRITES else EXCEPTION_BYTES + 2 * count
-    return Question(_FRAMER.buildFrame(request), answer_bytes)
+    return Question(frame, answer_bytes)
 
 
 def answers(asked: Question, heard: bytes) -> Iterator[bytes]:
@@ -104,6 +119,8 @@ def _answer_bytes(asked: Question, heard: bytes, at: int) -> int:
         return 0
     if asked.function in WRITES:
         return CONFIRMATION_BYTES if heard[at + 2 : at + 6] == asked.frame[2:6] else 0
+    if asked.function == WRITE_FILE:
+        return asked.answer_bytes if heard[at : at + asked.answer_bytes] == asked.frame else 0
     return asked.answer_bytes if heard[at + 2] == asked.answer_bytes - EXCEPTION_BYTES else 0
 
 

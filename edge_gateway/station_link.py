@@ -10,13 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.file_message import (
+    FileRecord,
+    ReadFileRecordRequest,
+    ReadFileRecordResponse,
+    WriteFileRecordRequest,
+)
 from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
     ReadInputRegistersRequest,
     ReadWriteMultipleRegistersRequest,
     WriteMultipleRegistersRequest,
 )
 
 from edge_gateway import station_protocol as protocol
+from edge_gateway import station_upkeep as upkeep
 from edge_gateway.configuration import LineConfiguration
 from edge_gateway.endpoint import Framing
 from edge_gateway.errors import StationRefused, WrongAnswer
@@ -91,6 +99,58 @@ class StationLink:
                 f"asked for from {from_seq}"
             )
         return fetched
+
+    def read_facts(self, address: int) -> upkeep.StationFacts:
+        """Return version, boot and configuration of the station. Raises LinkError."""
+        return upkeep.decode_facts(self._registers(_read_input(address, upkeep.FACTS_REGISTER, upkeep.FACTS_COUNT)))
+
+    def read_live(self, address: int, first_channel: int = 0) -> list[upkeep.LiveValue]:
+        """Return the latest samples of up to CHANNELS_PER_READ channels. Raises LinkError."""
+        first = upkeep.LIVE_REGISTER + upkeep.REGISTERS_PER_CHANNEL * first_channel
+        return upkeep.decode_live(self._registers(_read_input(address, first, upkeep.LIVE_COUNT)))
+
+    def read_beginning(self, address: int) -> Sequence[int]:
+        """Return the first two input registers of whatever is at `address`. Raises LinkError."""
+        return self._registers(_read_input(address, protocol.STATUS_REGISTER, 2))
+
+    def read_care(self, address: int) -> upkeep.Care:
+        """Return what became of the last command, and what is on trial. Raises LinkError."""
+        request = ReadHoldingRegistersRequest(dev_id=address, address=upkeep.CARE_REGISTER, count=upkeep.CARE_COUNT)
+        return upkeep.decode_care(self._registers(request))
+
+    def command(self, address: int, command: upkeep.StationCommand, argument: int) -> None:
+        """Tell the station to do something; `read_care` tells what becomes of it. Raises LinkError."""
+        registers = upkeep.encode_command(command, argument)
+        self._answer(WriteMultipleRegistersRequest(dev_id=address, address=upkeep.CARE_REGISTER, registers=registers))
+
+    def describe_file(self, address: int, file: upkeep.StationFile) -> upkeep.FileDescription:
+        """Return what a file is, or is to be. Raises LinkError."""
+        data = self._file_part(address, upkeep.DESCRIPTION + file, 0, upkeep.DESCRIPTION_BYTES)
+        return upkeep.decode_description(data)
+
+    def read_file(self, address: int, file: upkeep.StationFile, start: int, size: int) -> bytes:
+        """Return `size` bytes (at most PART_BYTES) of a file from an even `start`. Raises LinkError."""
+        return self._file_part(address, file, start, size + size % 2)[:size]
+
+    def declare_file(self, address: int, file: upkeep.StationFile, data: bytes) -> None:
+        """Say what file is to come; the same again keeps what is held of it. Raises LinkError."""
+        self._write_file_part(address, upkeep.DESCRIPTION + file, 0, upkeep.declaration(data))
+
+    def write_file(self, address: int, file: upkeep.StationFile, start: int, data: bytes) -> None:
+        """Write a chunk (at most CHUNK_BYTES) of a file at an even `start`. Raises LinkError."""
+        self._write_file_part(address, file, start, data + bytes(len(data) % 2))
+
+    def _file_part(self, address: int, number: int, start: int, size: int) -> bytes:
+        part = FileRecord(file_number=number, record_number=start // 2, record_length=size)
+        answer = self._answer(ReadFileRecordRequest([part], dev_id=address))
+        assert isinstance(answer, ReadFileRecordResponse)
+        if len(answer.records) != 1 or len(answer.records[0].record_data) != size:
+            raise WrongAnswer(f"address {address}: not the part of file {number} that was asked for")
+        return answer.records[0].record_data
+
+    def _write_file_part(self, address: int, number: int, start: int, data: bytes) -> None:
+        part = FileRecord(file_number=number, record_number=start // 2, record_data=data)
+        self._answer(WriteFileRecordRequest([part], dev_id=address))
 
     def _registers(self, request: ModbusPDU) -> Sequence[int]:
         return self._answer(request).registers

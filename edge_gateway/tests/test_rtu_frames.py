@@ -7,6 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.framer import FramerRTU
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.file_message import (
+    FileRecord,
+    ReadFileRecordRequest,
+    ReadFileRecordResponse,
+    WriteFileRecordRequest,
+    WriteFileRecordResponse,
+)
 from pymodbus.pdu.register_message import (
     ReadInputRegistersRequest,
     ReadInputRegistersResponse,
@@ -25,6 +32,8 @@ FETCH = ReadWriteMultipleRegistersRequest(
 )
 WRITE = WriteMultipleRegistersRequest(dev_id=11, address=0, registers=[1, 2, 3, 4])
 CONFIRMED = WriteMultipleRegistersResponse(dev_id=11, address=0, count=4)
+READ_PART = ReadFileRecordRequest([FileRecord(file_number=2, record_number=121, record_length=6)], dev_id=11)
+WRITE_PART = WriteFileRecordRequest([FileRecord(file_number=3, record_number=122, record_data=b"water!")], dev_id=11)
 REGISTERS = [1, 0xFFFF, 7]
 
 
@@ -38,9 +47,10 @@ def frame(answer: ModbusPDU) -> bytes:
         (READ, ReadInputRegistersResponse(dev_id=11, registers=REGISTERS)),
         (FETCH, ReadWriteMultipleRegistersResponse(dev_id=11, registers=REGISTERS)),
         (WRITE, CONFIRMED),
+        (READ_PART, ReadFileRecordResponse([FileRecord(record_data=b"water!")], dev_id=11)),
         (READ, ExceptionResponse(4, 2, 11)),
     ],
-    ids=["read", "fetch", "write", "refusal"],
+    ids=["read", "fetch", "write", "part of a file", "refusal"],
 )
 def test_an_answer_is_found_behind_an_echo_and_noise(request_: ModbusPDU, answer: ModbusPDU) -> None:
     question = rtu_frames.question(request_)
@@ -72,3 +82,11 @@ def test_no_single_wrong_bit_is_overlooked(noise: bytes, byte: int, bit: int) ->
     found = list(rtu_frames.answers(rtu_frames.question(READ), noise.replace(b"\x0b", b"") + bytes(answer)))
 
     assert found == []
+
+
+def test_only_the_chunk_that_was_written_confirms_it() -> None:
+    question = rtu_frames.question(WRITE_PART)
+    part = FileRecord(file_number=3, record_number=244, record_data=b"water!")
+    other = frame(WriteFileRecordResponse([part], dev_id=11))
+
+    assert list(rtu_frames.answers(question, other + question.frame)) == [question.frame]
