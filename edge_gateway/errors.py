@@ -14,9 +14,19 @@ GatewayError
 │   ├── OutboxClosed       the gateway is stopping
 │   ├── SliceRefused       this slice does not join what is stored: a fault of the caller
 │   └── MessageInvalid     this message could never be sent: a fault of the caller
-└── UplinkError
-    ├── BrokerUnreachable  no connection: try again with back-off
-    └── BrokerRefused      the broker does not let us in: a person has to look, try again slowly
+├── InstallationRefused  the service cannot be installed: no rights, or somebody else's file in the way
+├── UplinkError
+│   ├── BrokerUnreachable  no connection: try again with back-off
+│   └── BrokerRefused      the broker does not let us in: a person has to look, try again slowly
+└── WarningError           warning people without the cloud
+    ├── ModemError
+    │   ├── ModemUnavailable  the modem's port cannot be opened or has gone: wait for it
+    │   ├── ModemSilent       no answer in time to a question that sends nothing: open again, reset
+    │   ├── ModemNotReady     SIM, PIN or network: a person has to look; nothing was sent, try again slowly
+    │   ├── SendRefused       the modem or the network said no: nothing was sent; the text says whether ever
+    │   └── SendUnsure        handed over, and no answer: it may have been sent
+    ├── TextTooLong           more messages than anybody reads
+    └── RelayError            the siren's relay does not do as told: say so, try again
 """
 
 from __future__ import annotations
@@ -82,6 +92,10 @@ class MessageInvalid(OutboxError):
     """A message for the cloud has an unknown kind, or a body that cannot be sent."""
 
 
+class InstallationRefused(GatewayError):
+    """The service could not be written to the system."""
+
+
 class UplinkError(GatewayError):
     """The connection to the broker failed."""
 
@@ -92,3 +106,43 @@ class BrokerUnreachable(UplinkError):
 
 class BrokerRefused(UplinkError):
     """The broker refused the connection or the subscription."""
+
+
+class WarningError(GatewayError):
+    """A person or a siren could not be reached by the gateway itself."""
+
+
+class ModemError(WarningError):
+    """The GSM modem did not do what was asked."""
+
+
+class ModemUnavailable(ModemError):
+    """The modem's port cannot be used."""
+
+
+class ModemSilent(ModemError):
+    """The modem did not answer in time; nothing was handed over."""
+
+
+class ModemNotReady(ModemError):
+    """The modem answers, and cannot send: no SIM, a PIN, no network."""
+
+
+class SendRefused(ModemError):
+    """The message was not sent; `for_good` says that it never will be, to this number or in this form."""
+
+    def __init__(self, text: str, *, for_good: bool = False) -> None:
+        super().__init__(text)
+        self.for_good = for_good
+
+
+class SendUnsure(ModemError):
+    """The message was handed to the modem and no usable answer came: it may have been sent."""
+
+
+class TextTooLong(WarningError):
+    """A text does not fit into the messages that may be sent."""
+
+
+class RelayError(WarningError):
+    """The relay could not be switched."""
