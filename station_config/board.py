@@ -13,7 +13,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from station_config.errors import ConfigurationError
-from station_config.instruments import Field, Instrument, Read, SerialSettings, Start, Status, Wait, load_instruments
+from station_config.instruments import (
+    Field,
+    Instrument,
+    Measurement,
+    Quantity,
+    Read,
+    SerialSettings,
+    Start,
+    Status,
+    Wait,
+    load_instruments,
+)
 from station_config.instruments.model import SIZES
 from station_config.network import Network, Pulse, Sensor, Station
 from station_config.parameters import load_parameters
@@ -22,11 +33,21 @@ from station_config.sampling import average_interval, extra_parameter
 VERSION = 1
 JOURNAL = {"segment_records": 512, "max_bytes": 524_288}
 
-# Pins of the two RS-485 transceivers on the boards we wire: UART number, TX, RX, driver enable.
+# The boards we wire: UART number and the pins TX, RX, driver enable of the two RS-485 transceivers, and of the SDI-12
+# line, which has the bus's UART in turn with it.
 _WIRING = {
-    "esp32": {"bus": {"uart": 1, "tx": 17, "rx": 16, "de": 4}, "uplink": {"uart": 2, "tx": 26, "rx": 25, "de": 27}},
-    "rp2040": {"bus": {"uart": 0, "tx": 0, "rx": 1, "de": 2}, "uplink": {"uart": 1, "tx": 4, "rx": 5, "de": 3}},
+    "esp32": {
+        "bus": {"uart": 1, "tx": 17, "rx": 16, "de": 4},
+        "uplink": {"uart": 2, "tx": 26, "rx": 25, "de": 27},
+        "sdi12": {"uart": 1, "tx": 18, "rx": 19, "de": 23},
+    },
+    "rp2040": {
+        "bus": {"uart": 0, "tx": 0, "rx": 1, "de": 2},
+        "uplink": {"uart": 1, "tx": 4, "rx": 5, "de": 3},
+        "sdi12": {"uart": 0, "tx": 12, "rx": 13, "de": 14},
+    },
 }
+_SDI12 = SerialSettings(baud=1200, bits=7, parity="E")
 _MOST_SENSORS, _MOST_FIELDS = 32, 64  # a station's memory has room for
 _HIGH_BYTE_FIRST = {1: "AB", 2: "AB", 4: "ABCD"}  # the effective order of what has none given
 _PARITY = {"N": None, "E": 0, "O": 1}  # as machine.UART wants it
@@ -58,6 +79,7 @@ def board_configuration(
         "record_s": _common_rhythm(sensors, station.record_interval_s),
         "bus": _line(wiring["bus"], _bus_settings(station, known)),
         "uplink": _line(wiring["uplink"], network.gateway(station.gateway).serial),
+        **_unless(None, sdi12=_line(wiring["sdi12"], _SDI12) if _has_sdi12(station, known) else None),
         "journal": dict(JOURNAL),
         "sensors": sensors,
         **_unless([], pulses=[_pulse(pulse, station) for pulse in station.pulses]),
@@ -71,8 +93,13 @@ def encode(configuration: Mapping[str, Any]) -> bytes:
 
 
 def _bus_settings(station: Station, instruments: Mapping[str, Instrument]) -> SerialSettings:
-    settings = (sensor.serial or instruments[sensor.instrument].serial for sensor in station.sensors)
+    on_bus = [sensor for sensor in station.sensors if instruments[sensor.instrument].protocol == "modbus"]
+    settings = (sensor.serial or instruments[sensor.instrument].serial for sensor in on_bus)
     return next(settings, SerialSettings())  # the network's check made sure that all are the same
+
+
+def _has_sdi12(station: Station, instruments: Mapping[str, Instrument]) -> bool:
+    return any(instruments[sensor.instrument].protocol == "sdi12" for sensor in station.sensors)
 
 
 def _line(wiring: Mapping[str, int], settings: SerialSettings) -> dict[str, int | None]:
@@ -90,7 +117,8 @@ def _line(wiring: Mapping[str, int], settings: SerialSettings) -> dict[str, int 
 
 def _common_rhythm(sensors: list[dict[str, Any]], record_s: int) -> int:
     """Return the interval all channels' ends and beginnings fall on; channels that have just that need not say so."""
-    fields = [field for sensor in sensors for read in sensor["reads"] for field in read["fields"]]
+    parts = [part for sensor in sensors for key in ("reads", "measurements") for part in sensor.get(key, ())]
+    fields = [field for part in parts for field in part["fields"]]
     common = math.gcd(record_s, *(field[key] for field in fields for key in ("record_s", "average_s")))
     for field in fields:
         if field["average_s"] == field["record_s"]:
@@ -121,15 +149,26 @@ def _sensor(sensor: Sensor, instrument: Instrument, station: Station) -> dict[st
     rhythm = _Rhythm(base_s * every, sensor.record_interval_s or station.record_interval_s)
     return {
         "number": sensor.number,
-        "address": sensor.address,
-        "timeout_ms": timing.timeout_ms,
-        "retries": timing.retries,
+        "address": ord(sensor.address) if isinstance(sensor.address, str) else sensor.address,
         "warmup_ms": timing.warmup_ms,
         **_unless(1, every=every),
+        **(_sdi12(sensor, instrument, rhythm) if instrument.measurements else _modbus(sensor, instrument, rhythm)),
+        **_unless(None, power=sensor.power),
+    }
+
+
+def _sdi12(sensor: Sensor, instrument: Instrument, rhythm: _Rhythm) -> dict[str, Any]:
+    return {"measurements": [_measurement(one, sensor, rhythm) for one in instrument.measurements]}
+
+
+def _modbus(sensor: Sensor, instrument: Instrument, rhythm: _Rhythm) -> dict[str, Any]:
+    timing = instrument.timing
+    return {
+        "timeout_ms": timing.timeout_ms,
+        "retries": timing.retries,
         **_unless(0, wake_ms=timing.wake_ms or 0),
         **_unless(None, start=_start(instrument.start)),
         "reads": [_read(read, sensor, rhythm) for read in instrument.reads],
-        **_unless(None, power=sensor.power),
         **_unless(None, burst=None if sensor.burst is None else sensor.burst.model_dump()),
     }
 
@@ -160,26 +199,35 @@ def _read(read: Read, sensor: Sensor, rhythm: _Rhythm) -> dict[str, Any]:
     }
 
 
+def _measurement(measurement: Measurement, sensor: Sensor, rhythm: _Rhythm) -> dict[str, Any]:
+    fields = [{"at": value.at, **row} for value in measurement.fields for row in _channels(value, sensor, rhythm)]
+    return {"command": measurement.full_command, "fields": fields}
+
+
 def _fields(field: Field, sensor: Sensor, rhythm: _Rhythm) -> Iterator[dict[str, Any]]:
-    """Yield the channel of a field, then those of its further statistics."""
-    yield _field(field, field.parameter, field.effective_statistic, rhythm)
-    for statistic in sensor.statistics.get(field.parameter, ()):
-        yield _field(field, extra_parameter(field.parameter, statistic), statistic, rhythm)
+    """Yield the channels of a field, with where it stands in the answer."""
+    order = _unless(_HIGH_BYTE_FIRST[SIZES[field.type]], order=field.effective_order)
+    for row in _channels(field, sensor, rhythm):
+        yield {"at": field.at, "type": field.type, **order, **row}
 
 
-def _field(field: Field, name: str, statistic: str, rhythm: _Rhythm) -> dict[str, Any]:
-    parameter = load_parameters().by_name[name]
+def _channels(quantity: Quantity, sensor: Sensor, rhythm: _Rhythm) -> Iterator[dict[str, Any]]:
+    """Yield the channel of a quantity, then those of its further statistics."""
+    yield _channel(quantity, quantity.parameter, quantity.effective_statistic, rhythm)
+    for statistic in sensor.statistics.get(quantity.parameter, ()):
+        yield _channel(quantity, extra_parameter(quantity.parameter, statistic), statistic, rhythm)
+
+
+def _channel(quantity: Quantity, name: str, statistic: str, rhythm: _Rhythm) -> dict[str, Any]:
+    by_name = load_parameters().by_name
     return {
-        "parameter": parameter.code,
-        "at": field.at,
-        "type": field.type,
-        **_unless(_HIGH_BYTE_FIRST[SIZES[field.type]], order=field.effective_order),
-        **_unless(1.0, scale=field.scale),
-        **_unless(0.0, offset=field.offset),
-        "decimals": parameter.decimals,
+        "parameter": by_name[name].code,
+        **_unless(1.0, scale=quantity.scale),
+        **_unless(0.0, offset=quantity.offset),
+        "decimals": by_name[name].decimals,
         **_unless("mean", statistic=statistic),
-        **_unless(None, speed=None if field.speed is None else load_parameters().by_name[field.speed].code),
-        **_unless([], invalid=list(field.invalid)),
+        **_unless(None, speed=None if quantity.speed is None else by_name[quantity.speed].code),
+        **_unless([], invalid=list(quantity.invalid)),
         "record_s": rhythm.record_s,
         "average_s": average_interval(name, statistic, rhythm.sample_s, rhythm.record_s),
     }
@@ -208,9 +256,10 @@ def _beyond_the_board(station: Station, known: Mapping[str, Instrument]) -> Iter
     for sensor in station.sensors:
         yield from _impossible_statistics(sensor, known[sensor.instrument], station)
     pins = [pulse.pin for pulse in station.pulses] + sorted({s.power for s in station.sensors if s.power is not None})
-    taken = [wire for line in _WIRING[station.hardware].values() for key, wire in line.items() if key != "uart"]
+    lines = ("bus", "uplink", "sdi12") if _has_sdi12(station, known) else ("bus", "uplink")
+    taken = [wire for line in lines for key, wire in _WIRING[station.hardware][line].items() if key != "uart"]
     for pin in sorted({pin for pin in pins if pin in taken or pins.count(pin) > 1}):
-        yield f"pin {pin} is used twice; the two lines take {', '.join(map(str, sorted(taken)))}"
+        yield f"pin {pin} is used twice; the lines take {', '.join(map(str, sorted(taken)))}"
     extras = sum(len(names) for sensor in station.sensors for names in sensor.statistics.values())
     fields = extras + len(station.pulses) + sum(len(known[s.instrument].parameters) for s in station.sensors)
     if len(station.sensors) > _MOST_SENSORS:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from station_config.derive import derivable
 from station_config.errors import ConfigurationError
 from station_config.instruments import Instrument, SerialSettings, load_instruments
+from station_config.instruments.model import BusAddress
 from station_config.parameters import load_parameters
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, dotted, load, repeated, rows
 
@@ -68,7 +69,7 @@ class Sensor(StrictModel):
 
     number: int = Field(ge=1, le=255)
     instrument: str
-    address: Address
+    address: BusAddress  # on the Modbus line a number, on the SDI-12 line a character
     serial: SerialSettings | None = None  # as set at commissioning, when not the instrument's default
     sample_interval_s: int | None = Field(default=None, ge=1, le=86400)  # else the station's
     record_interval_s: int | None = Field(default=None, ge=1, le=86400)  # else the station's
@@ -213,6 +214,8 @@ def _find_sensor_conflicts(instruments: Mapping[str, Instrument], at: KeyPath, s
                 )
             continue
         yield from _find_misfits(instrument, path, row, station.get("record_interval_s"))
+        if instrument.protocol == "sdi12":
+            continue  # a line of its own, with but one setting
         settings = _settings(row, instrument)
         first = first or (path, settings)
         if settings != first[1]:
@@ -225,6 +228,7 @@ def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_i
     if isinstance(record_interval_s, int) and record_interval_s * 1000 < instrument.timing.minimum_interval_ms:
         least = instrument.timing.minimum_interval_ms / 1000
         yield Fault((*path, "instrument"), f"has a value every {least:g} s at most; lengthen record_interval_s")
+    yield from _find_wrong_protocol(instrument, path, sensor)
     possible = {*instrument.parameters, *derivable(instrument.parameters)}
     limits = sensor.get("limits")
     for name in limits if isinstance(limits, dict) else ():
@@ -232,6 +236,18 @@ def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_i
             yield Fault((*path, "limits", name), "this instrument neither measures it nor lets it be derived")
     if sensor.get("elevation_m") is not None and "water_pressure" not in instrument.parameters:
         yield Fault((*path, "elevation_m"), "only an instrument that measures water_pressure has a membrane to place")
+
+
+def _find_wrong_protocol(instrument: Instrument, path: KeyPath, sensor: Table) -> Iterator[Fault]:
+    """Yield what the sensor's row says as if its instrument spoke another protocol."""
+    is_sdi12 = instrument.protocol == "sdi12"
+    if isinstance(sensor.get("address"), int if is_sdi12 else str):
+        text = 'one character in quotes, such as "0": it speaks SDI-12' if is_sdi12 else "a number: it speaks Modbus"
+        yield Fault((*path, "address"), text)
+    if is_sdi12 and sensor.get("serial") is not None:
+        yield Fault((*path, "serial"), "remove it: SDI-12 is 1200 7E1 always")
+    if is_sdi12 and sensor.get("burst") is not None:
+        yield Fault((*path, "burst"), "remove it: an SDI-12 sensor takes its own readings for each measurement")
 
 
 def _settings(sensor: Table, instrument: Instrument) -> SerialSettings:

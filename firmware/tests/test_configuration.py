@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.configuration import DEFAULT, Field, Pulse, Start, parse, short_hash
+from firmware.configuration import DEFAULT, Field, Port, Pulse, Start, parse, short_hash
 from firmware.errors import ConfigurationError
 from firmware.tests.station_parts import configuration_of, content
 from station_config.board import board_configuration, encode
@@ -42,9 +42,11 @@ RAIN = {"number": 5, "pin": 14, "parameter": 70, "decimals": 1, "per_pulse": 200
 
 def test_pulses_and_sdi12_sensors_are_read():
     sensors = [{"number": 1, "address": 48, "power": 32, "measurements": [SDI12]}]
-    configuration = configuration_of(content(sensors=sensors, pulses=[RAIN | {"record_s": 600}]))
+    sdi12 = {"uart": 1, "baud": 1200, "bits": 7, "parity": 0, "tx": 18, "rx": 19, "de": 23}
+    configuration = configuration_of(content(sensors=sensors, pulses=[RAIN | {"record_s": 600}], sdi12=sdi12))
     measurement = configuration.sensors[0].measurements[0]
     assert (measurement.command, [(field.parameter, field.at) for field in measurement.fields]) == ("MC", [(36, 0)])
+    assert configuration.sdi12 == Port(1, 1200, 7, 0, 1, 18, 19, 23)
     assert configuration.pulses == (Pulse(5, 14, 70, 1, 2000, 80, 4_000_000, (600, 600)),)
 
 
@@ -105,7 +107,7 @@ def test_a_good_file_becomes_a_configuration():
         (changed_sensor(reads=[]), "must have reads or measurements"),
         (changed_sensor(measurements=[SDI12]), "has reads (Modbus) and measurements (SDI-12)"),
         (changed_sensor(reads=[], measurements=[SDI12]), "station.sdi12: must be the port of the sensors"),
-        (content(sdi12=dict(content()["bus"], tx=18, rx=16)), "pin 16"),
+        (content(sdi12=dict(content()["bus"], tx=14), pulses=[RAIN]), "pin 14: is used twice"),
         (changed_sensor(reads=[], measurements=[SDI12 | {"command": "X"}]), "measurements[0].command"),
         (content(pulses=[RAIN | {"per_pulse": 999}]), "pulses[0].per_pulse"),
         (content(pulses=[RAIN | {"number": 1}]), "same number"),

@@ -2,7 +2,7 @@
 
 Registers are wire addresses counted from 0 (a manual's "40001" is 0). A field's value in its parameter's unit is
 raw * scale + offset. The schema holds what documented instruments were seen to need, and a station's firmware does all
-of it but what is marked as the technician's (service, discovery, stop, wiper).
+of it but what is marked as the technician's (service, discovery, stop).
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from station_config.instruments.model import (
     Compensation,
     Field,
     Instrument,
+    Measurement,
     Order,
+    Quantity,
     Read,
     SerialSettings,
     Service,
     Start,
     Status,
+    Value,
     Wait,
+    Wiper,
 )
 from station_config.toml_config import load
 
@@ -30,13 +34,17 @@ __all__ = [
     "Compensation",
     "Field",
     "Instrument",
+    "Measurement",
     "Order",
+    "Quantity",
     "Read",
     "SerialSettings",
     "Service",
     "Start",
     "Status",
+    "Value",
     "Wait",
+    "Wiper",
     "load_instruments",
     "read_instruments",
 ]

@@ -7,8 +7,9 @@
     origin                documented (the answer, or a question that stands alone, was seen in the file's source) or
                           computed (worked out from the map)
 
-They are checked against the file by a codec of this module, which shares nothing with the firmware's: what is asked,
-for how many registers, and that the answer decodes to the values. The firmware's codec is held against the same rows.
+Rows of SDI-12 are text: see sdi12_frames. They are checked against the file by a codec of this module, which shares
+nothing with the firmware's: what is asked, for how many registers, and that the answer decodes to the values. The
+firmware's codec is held against the same rows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 
 from firmware.record import crc16
+from station_config.instruments import sdi12_frames
 from station_config.instruments.model import SIZES, Field, Instrument, Order, Read, Service, Status
 
 FRAMES = Path(__file__).with_name("frames")  # of the shipped instruments; an installation may come without them
@@ -40,6 +42,7 @@ class Frame:
     values: str
     status: str
     origin: str
+    is_sdi12: bool = False
 
     @cached_property
     def named(self) -> dict[str, float]:
@@ -82,11 +85,14 @@ def read_frames(path: Path) -> tuple[Frame, ...]:
 
 def _frame(line: int, row: Mapping[str, str | None]) -> Frame:
     texts = [(row.get(column) or "").strip() for column in _COLUMNS]
+    if sdi12_frames.is_sdi12(texts[1]):
+        sent, came = texts[1].encode(), texts[2].encode()
+        return Frame(line, texts[0], sent, came, texts[3], texts[4], texts[5], is_sdi12=True)
     try:
         request, answer = bytes.fromhex(texts[1]), bytes.fromhex(texts[2])
     except ValueError:
         raise ValueError(f":{line}: request and answer are bytes in hex") from None
-    return Frame(line, texts[0], request, answer, *texts[3:])
+    return Frame(line, texts[0], request, answer, texts[3], texts[4], texts[5])
 
 
 def _faults_of_file(path: Path, instrument: Instrument) -> Iterator[str]:
@@ -101,14 +107,45 @@ def _faults_of_file(path: Path, instrument: Instrument) -> Iterator[str]:
     for frame in frames:
         yield from (f":{frame.line}: {frame.what}: {text}" for text in _faults_of_frame(frame, instrument))
     told = {frame.what for frame in frames if frame.answer}
-    for index in range(len(instrument.reads)):
-        if f"read {index}" not in told:
-            yield f": read {index} has no answer"
+    for wanted in _wanted_rows(instrument):
+        if wanted not in told:
+            yield f": {wanted} has no answer"
+
+
+def _wanted_rows(instrument: Instrument) -> Iterator[str]:
+    """Yield which rows must be there with an answer."""
+    yield from (f"read {index}" for index in range(len(instrument.reads)))
+    for index, measurement in enumerate(instrument.measurements):
+        if measurement.command[0] != "R":
+            yield f"measurement {index}"
+        yield f"data {index}"
 
 
 def _faults_of_frame(frame: Frame, instrument: Instrument) -> Iterator[str]:
     if frame.origin not in ("documented", "computed"):
         yield "origin is documented or computed"
+    if frame.is_sdi12 != (instrument.protocol == "sdi12"):
+        yield f"is not a row of {'SDI-12' if instrument.protocol == 'sdi12' else 'Modbus'}, which the file is of"
+    elif instrument.protocol == "sdi12":
+        yield from _faults_of_sdi12(frame, instrument)
+    else:
+        yield from _faults_of_modbus(frame, instrument)
+
+
+def _faults_of_sdi12(frame: Frame, instrument: Instrument) -> Iterator[str]:
+    try:
+        yield from sdi12_frames.find_faults(frame, instrument)
+        if frame.what.startswith("data"):
+            measurement = sdi12_frames.measurement_of(frame, instrument)
+            values = sdi12_frames.whole_values(frame, measurement)
+            yield from _value_faults(
+                frame.named, {field.parameter: sdi12_frames.decode(field, values) for field in measurement.fields}
+            )
+    except (LookupError, ValueError) as error:
+        yield f"cannot be understood: {error}"
+
+
+def _faults_of_modbus(frame: Frame, instrument: Instrument) -> Iterator[str]:
     for name, sealed in (("request", frame.request), ("answer", frame.answer)):
         if sealed and (len(sealed) < 4 or crc16(sealed)):
             yield f"the CRC of the {name} is wrong"

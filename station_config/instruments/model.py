@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import pydantic
@@ -17,7 +18,18 @@ _Register = Annotated[int, pydantic.Field(ge=0, le=0xFFFF, alias="register")]
 _Raw = Annotated[int, pydantic.Field(ge=-0x80000000, le=0xFFFFFFFF)]
 _Milliseconds = Annotated[int, pydantic.Field(ge=0, le=3_600_000)]
 _ShortMilliseconds = Annotated[int, pydantic.Field(ge=0, le=60_000)]  # a station waits this long between two questions
-_Address = Annotated[int, pydantic.Field(ge=1, le=247)]
+
+
+def check_address(address: object) -> int | str:
+    """Return the address of an instrument: of Modbus a number, of SDI-12 a character. Raises ValueError."""
+    if isinstance(address, int) and not isinstance(address, bool) and 1 <= address <= 247:
+        return address
+    if isinstance(address, str) and re.fullmatch("[0-9A-Za-z]", address):
+        return address
+    raise ValueError('of Modbus a number 1 to 247, of SDI-12 one character 0-9, A-Z, a-z in quotes, such as "0"')
+
+
+BusAddress = Annotated[int | str, pydantic.PlainValidator(check_address)]
 
 Type = Literal["u8", "u16", "i16", "u32", "i32", "f32"]
 ByteOrder = Literal["AB", "BA", "ABCD", "BADC", "CDAB", "DCBA"]
@@ -31,6 +43,10 @@ _STATISTIC_OF_KIND: dict[str, Statistic] = {
     "counter": "last",
     "direction": "direction",
 }
+
+
+_OF_MODBUS = {"serial", "start", "stop", "wiper", "discovery", "service"}
+_TIMING_OF_MODBUS = {"timeout_ms", "retries", "wake_ms", "boot_noise"}
 
 
 class SerialSettings(StrictModel):
@@ -140,26 +156,22 @@ class Status(StrictModel):
         return self
 
 
-class Field(StrictModel):
-    """One value within a read: where, how coded, and which parameter it is."""
+class Quantity(StrictModel):
+    """What one number of an answer is: which parameter, in which unit, and how it is taken over an interval."""
 
     parameter: str
-    at: _U8  # byte offset in the answer's data
-    type: Type
-    order: ByteOrder | None = None
     scale: float = 1.0
     offset: float = 0.0
-    invalid: Several[_Raw] = ()  # codes that mean "no value", as the manual has them: bits or number; NaN always does
+    invalid: Several[_Raw] = ()  # codes that mean "no value", as the manual has them
     statistic: Statistic | None = None
     speed: str | None = None  # direction: weighted with this parameter of the same instrument
     compensation: Compensation | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Field:
+    def _consistent(self) -> Quantity:
         parameter = load_parameters().by_name.get(self.parameter)
         if parameter is None or parameter.kind not in _STATISTIC_OF_KIND:
             raise ValueError(f"{self.parameter!r} is no observed parameter of parameters.toml")
-        _check_order(self.type, self.order)
         if self.scale == 0.0:
             raise ValueError("scale 0 makes every value 0")
         if (self.parameter == "conductivity_25") != (
@@ -176,6 +188,19 @@ class Field(StrictModel):
     def effective_statistic(self) -> Statistic:
         """The statistic over the record interval: as given, else by the parameter's kind."""
         return self.statistic or _STATISTIC_OF_KIND[load_parameters().by_name[self.parameter].kind]
+
+
+class Field(Quantity):
+    """One value within a read: where it stands and how it is coded. Its codes for "no value" are bits or numbers."""
+
+    at: _U8  # byte offset in the answer's data
+    type: Type
+    order: ByteOrder | None = None
+
+    @model_validator(mode="after")
+    def _order_fits(self) -> Field:
+        _check_order(self.type, self.order)
+        return self
 
     @property
     def effective_order(self) -> ByteOrder:
@@ -207,6 +232,35 @@ class Read(StrictModel):
         return self
 
 
+class Value(Quantity):
+    """One of the values an SDI-12 measurement brings."""
+
+    at: Annotated[int, pydantic.Field(ge=0, le=98)]  # which of them, from 0
+
+
+class Measurement(StrictModel):
+    """One SDI-12 measurement: its command behind the address, how many values it brings, and what they are."""
+
+    command: Annotated[str, pydantic.Field(pattern="^([MC][1-9]?|R[0-9])$")]  # M, M1 … M9; C, C1 … C9; R0 … R9
+    crc: bool = False  # ask for a CRC behind the values: MC, CC, RC0 and their kin (SDI-12 1.3)
+    count: Annotated[int, pydantic.Field(ge=1, le=99)]  # how many values the sensor says it has
+    fields: Annotated[Several[Value], pydantic.Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _everything_inside(self) -> Measurement:
+        places = [field.at for field in self.fields]
+        if max(places) >= self.count:
+            raise ValueError(f"at = {max(places)}: the measurement brings values 0 to {self.count - 1}")
+        if len(set(places)) < len(places):
+            raise ValueError("one value is taken for two parameters")
+        return self
+
+    @property
+    def full_command(self) -> str:
+        """The command as it is sent, without address and exclamation mark."""
+        return self.command[0] + ("C" if self.crc else "") + self.command[1:]
+
+
 class Discovery(StrictModel):
     """How to ask an instrument for its address when it is alone on the line."""
 
@@ -236,22 +290,42 @@ class Service(StrictModel):
 
 
 class Instrument(StrictModel):
-    """A model of instrument: its register map, timing and quirks."""
+    """A model of instrument: its register map or its SDI-12 measurements, timing and quirks."""
 
     vendor: str
     model: str
     source: str  # the document or public source the map was seen in
     from_memory: Several[str]  # which facts of this file were not seen there; none: all were
     confirmed_on_device: bool  # somebody saw it work on a real one
-    default_address: _Address
-    serial: SerialSettings = SerialSettings()
+    protocol: Literal["modbus", "sdi12"] = "modbus"
+    default_address: BusAddress
+    serial: SerialSettings = SerialSettings()  # of Modbus; SDI-12 has but one
     timing: Timing = Timing()
     start: Start | None = None
     stop: Order | None = None
     wiper: Wiper | None = None
     discovery: Discovery | None = None
     service: dict[str, Service] = pydantic.Field(default_factory=dict)
-    reads: Annotated[Several[Read], pydantic.Field(max_length=16)]
+    reads: Annotated[Several[Read], pydantic.Field(max_length=16)] = ()  # of Modbus
+    measurements: Annotated[Several[Measurement], pydantic.Field(max_length=8)] = ()  # of SDI-12
+
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Instrument:
+        if self.protocol == "modbus":
+            if not self.reads or self.measurements:
+                raise ValueError("a Modbus instrument has reads, and no measurements")
+            if not isinstance(self.default_address, int):
+                raise ValueError("default_address: of Modbus a number 1 to 247")
+            return self
+        if not self.measurements or self.reads:
+            raise ValueError("an SDI-12 instrument has measurements, and no reads")
+        if not isinstance(self.default_address, str):
+            raise ValueError('default_address: of SDI-12 one character in quotes, such as "0"')  # noqa: TRY004
+        foreign = _OF_MODBUS & self.model_fields_set
+        foreign |= {f"timing.{name}" for name in _TIMING_OF_MODBUS & self.timing.model_fields_set}
+        if foreign:
+            raise ValueError(f"{', '.join(sorted(foreign))}: of Modbus only; SDI-12 has its own rules for it")
+        return self
 
     @model_validator(mode="after")
     def _parameters_once(self) -> Instrument:
@@ -259,7 +333,7 @@ class Instrument(StrictModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)}: a parameter may come from one field only")
-        lost = [f.speed for r in self.reads for f in r.fields if f.speed and f.speed not in names]
+        lost = [f.speed for f in self.quantities if f.speed and f.speed not in names]
         if lost:
             raise ValueError(f"speed = {lost[0]!r}: not a parameter of this instrument")
         if not names:
@@ -267,9 +341,15 @@ class Instrument(StrictModel):
         return self
 
     @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What it measures, in the order of its file, whatever its protocol."""
+        of_modbus = tuple(field for read in self.reads for field in read.fields)
+        return of_modbus or tuple(field for measurement in self.measurements for field in measurement.fields)
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """The names of what it measures, in the order of its file."""
-        return tuple(field.parameter for read in self.reads for field in read.fields)
+        return tuple(field.parameter for field in self.quantities)
 
     @property
     def mark(self) -> Literal["verified", "partly from memory"]:
@@ -279,7 +359,7 @@ class Instrument(StrictModel):
     @property
     def compensation(self) -> Compensation | None:
         """How its conductivity is compensated; None when it measures none or the uncompensated one."""
-        return next((f.compensation for r in self.reads for f in r.fields if f.compensation), None)
+        return next((field.compensation for field in self.quantities if field.compensation), None)
 
 
 def _check_order(kind: str, order: str | None) -> None:

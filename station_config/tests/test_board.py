@@ -220,7 +220,7 @@ def test_a_tipping_bucket_is_a_pulse_input(network_text: str, write_network: Cal
         (WN90, 'statistics = { illuminance = ["max"] }', "sensor 3: no max of illuminance is recorded"),
         (WN90, 'statistics = { wind_speed = ["gust"] }', "sensor 3: measures wind_speed_of_gust by itself"),
         (WN90, "burst = { readings = 3 }", "sensor 3: a direction is not read in bursts"),
-        (Y520, "power = 17", "pin 17 is used twice; the two lines take 4, 16, 17, 25, 26, 27"),
+        (Y520, "power = 17", "pin 17 is used twice; the lines take 4, 16, 17, 25, 26, 27"),
     ],
 )
 def test_what_a_board_cannot_do_is_said_in_words(

@@ -53,7 +53,7 @@ def test_a_right_network_is_loaded(network: Network) -> None:
         ),
         ("number = 2", "number = 1", "25: stations[0].sensors[1].number: this sensor number is used twice"),
         ("address = 2\n", "address = 1\n", "27: stations[0].sensors[1].address: this address on the bus is"),
-        ("address = 0x90", "address = 248", "33: stations[0].sensors[2].address: Input should be less"),
+        ("address = 0x90", "address = 248", "33: stations[0].sensors[2].address: of Modbus a number 1 to 247"),
         ('"keller-acculevel"', '"keller"', "26: stations[0].sensors[1].instrument: not a known instrument"),
         ("0x90", "9\nserial = { baud = 4800 }", "32: stations[0].sensors[2].instrument: talks at 4800 8N1"),
         ("0x90", "9\nelevation_m = 1.0", "34: stations[0].sensors[2].elevation_m: only an instrument that"),
