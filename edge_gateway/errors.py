@@ -14,6 +14,9 @@ GatewayError
 │   ├── OutboxClosed       the gateway is stopping
 │   ├── SliceRefused       this slice does not join what is stored: a fault of the caller
 │   └── MessageInvalid     this message could never be sent: a fault of the caller
+├── CommandError         a command from the cloud; the text is its result
+│   ├── JobFailed        it could not be done
+│   └── JobExpired       its time was over before it had an effect
 ├── InstallationRefused  the service cannot be installed: no rights, or somebody else's file in the way
 ├── UplinkError
 │   ├── BrokerUnreachable  no connection: try again with back-off
@@ -30,6 +33,8 @@ GatewayError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class GatewayError(Exception):
@@ -94,6 +99,22 @@ class MessageInvalid(OutboxError):
 
 class InstallationRefused(GatewayError):
     """The service could not be written to the system."""
+
+
+class CommandError(GatewayError):
+    """A command was not carried out."""
+
+    def __init__(self, text: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(text)
+        self.details = dict(details or {})
+
+
+class JobFailed(CommandError):
+    """What was asked for could not be done; `details` say how far it came."""
+
+
+class JobExpired(CommandError):
+    """The command expired before it had a lasting effect."""
 
 
 class UplinkError(GatewayError):

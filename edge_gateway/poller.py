@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import structlog
@@ -12,6 +13,7 @@ from edge_gateway import station_policy as policy
 from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, StationConfiguration
 from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
+from edge_gateway.line_jobs import Job, LineJobs, Result
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import Loss, Series, Slice
@@ -23,6 +25,7 @@ from station_config.clock import Clock
 log = structlog.get_logger()
 
 TURN_S = 2.0
+JOBS_TURN_S = 1.0  # at most, after the turn of a station: while there is a backlog jobs have a third of the line
 LINE_RETRY_S = 2.0
 
 
@@ -61,7 +64,12 @@ class LinePoller:
         self._members = [_Member(station) for station in line.stations]
         self._cursors: dict[Series, int] = {}
         self._line_fault = ""
+        self._jobs = LineJobs()
         self._log = log.bind(line=line.name)
+
+    def submit(self, job: Job[Result], address: int) -> Future[Result]:
+        """Have a job done for the station at `address`, question by question beside the polling. Any thread."""
+        return self._jobs.submit(job, address)
 
     def run(self, stop: threading.Event) -> None:
         """Poll until `stop` is set. Raises OutboxDamaged, OutboxClosed."""
@@ -71,9 +79,16 @@ class LinePoller:
                 begun = time.monotonic()
                 more_to_fetch = self._round(stop)
                 if not more_to_fetch:
-                    stop.wait(max(0.0, begun + self._interval_s - time.monotonic()))
+                    self._rest(begun + self._interval_s, stop)
         finally:
             self._link.close()
+
+    def _rest(self, ends_at: float, stop: threading.Event) -> None:
+        """Leave the line to the jobs until the next round, or wait."""
+        while (left_s := ends_at - time.monotonic()) > 0 and not stop.is_set():
+            self._jobs.work(self._link, left_s, stop)
+            due_in_s = self._jobs.due_in_s()
+            stop.wait(max(0.0, min(left_s, ends_at - time.monotonic(), left_s if due_in_s is None else due_in_s)))
 
     def _load_cursors(self) -> None:
         reader = self._outbox.reader()
@@ -88,7 +103,9 @@ class LinePoller:
             self._line_fault = ""
             for member in self._members:
                 if not stop.is_set() and time.monotonic() >= member.next_attempt:
+                    begun = time.monotonic()
                     more_to_fetch |= self._turn(member, stop)
+                    self._jobs.work(self._link, min(JOBS_TURN_S, time.monotonic() - begun), stop)
         except LinkError as error:
             self._line_lost(error, stop)
         except OutboxUnavailable as error:
@@ -271,4 +288,5 @@ class LinePoller:
         for member in self._members:
             member.identified = False
             self._note(member, reachable=False, reason=str(error))
+        self._jobs.work(self._link, 0.0, stop)  # so that they give up in the end
         stop.wait(LINE_RETRY_S)
