@@ -162,9 +162,7 @@ class TcpTransport:
         if self._socket is None or self._unanswered >= SILENT_QUESTIONS:
             return False
         try:
-            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-        except BlockingIOError:
-            return True
+            return not select.select([self._socket], [], [], 0)[0] or self._socket.recv(1, socket.MSG_PEEK) != b""
         except OSError:
             return False
 
