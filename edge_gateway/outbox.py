@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -51,6 +51,7 @@ class Outbox:
         self._clock = clock
         self._waiting: queue.Queue[_Write[Any] | None] = queue.Queue(WRITES_WAITING_AT_MOST)
         self._listeners: list[Callable[[], None]] = []
+        self._followers: list[Callable[[Sequence[Slice]], None]] = []
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._run, name="outbox", daemon=True)
 
@@ -74,6 +75,10 @@ class Outbox:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` (quick, thread-safe) after each transaction."""
         self._listeners.append(listener)
+
+    def on_stored(self, follower: Callable[[Sequence[Slice]], None]) -> None:
+        """Call `follower` (quick, thread-safe) after each transaction with the slices it has stored, as they came."""
+        self._followers.append(follower)
 
     def append(self, piece: Slice) -> int:
         """Store a slice durably and return stored_through; it may be acknowledged then. Raises OutboxError."""
@@ -123,6 +128,7 @@ class Outbox:
 
     def _commit(self, writes: list[_Write[Any]]) -> None:
         try:
+            self._store.appended = []
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._attempt(write) for write in writes]
             losses = self._store.enforce_limits(self._clock.now())
@@ -133,11 +139,15 @@ class Outbox:
         for tell in outcomes:
             tell()
         self._report(losses)
+        if self._store.appended:
+            for follower in self._followers:
+                follower(self._store.appended)
         for listener in self._listeners:
             listener()
 
     def _attempt(self, write: _Write[Any]) -> Callable[[], None]:
         """Run one change; a change that is refused takes back only its own part of the transaction."""
+        stored_before = len(self._store.appended)
         self._connection.execute("SAVEPOINT change")
         try:
             result = write.change(self._store)
@@ -145,6 +155,7 @@ class Outbox:
             raise
         except Exception as error:  # noqa: BLE001  whatever is wrong with one change, the others must not wait for ever
             self._connection.execute("ROLLBACK TO change")
+            del self._store.appended[stored_before:]
             self._connection.execute("RELEASE change")
             refusal = error
             return lambda: write.future.set_exception(refusal)

@@ -51,6 +51,22 @@ CREATE TABLE command_memory (
 CREATE TABLE dropped_before (station TEXT PRIMARY KEY, records INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE predecessor (one INTEGER PRIMARY KEY CHECK (one = 1), lost_at REAL NOT NULL, why TEXT NOT NULL);
 """,
+    # warnings without the cloud: the rules' memory and how far it has read, what was raised and cleared, who was told
+    """
+CREATE TABLE warning_state (
+    rule TEXT NOT NULL, station TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY (rule, station)) WITHOUT ROWID;
+CREATE TABLE warning_cursor (
+    station TEXT NOT NULL, journal INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (station, journal)) WITHOUT ROWID;
+CREATE TABLE warning_event (
+    id TEXT PRIMARY KEY, rule TEXT NOT NULL, station TEXT NOT NULL, kind TEXT NOT NULL, time INTEGER NOT NULL,
+    decided INTEGER NOT NULL, value REAL NOT NULL, level REAL NOT NULL, severity TEXT NOT NULL, reason TEXT NOT NULL,
+    journal INTEGER NOT NULL, seq INTEGER NOT NULL, status TEXT NOT NULL, revision INTEGER NOT NULL);
+CREATE TABLE warning_delivery (
+    event TEXT NOT NULL, channel TEXT NOT NULL, address TEXT NOT NULL, person TEXT NOT NULL, text TEXT NOT NULL,
+    status TEXT NOT NULL, attempts INTEGER NOT NULL, unsure INTEGER NOT NULL, at REAL, reference TEXT, detail TEXT,
+    PRIMARY KEY (event, channel, address)) WITHOUT ROWID;
+CREATE TABLE warning_note (name TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
+""",
 )
 
 

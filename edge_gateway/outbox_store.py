@@ -44,6 +44,13 @@ class OutboxStore:
         self._limits = limits
         self._losses = LossBook(connection, self.enqueue, limits.max_age_s)
         self._age_checked_at = float("-inf")
+        self.appended: list[Slice] = []
+        """What this transaction has stored so far; the outbox tells its listeners and empties it."""
+
+    @property
+    def sql(self) -> sqlite3.Connection:
+        """The connection, for tables that other modules keep in this file, within the same transaction."""
+        return self._sql
 
     def append(self, piece: Slice, now: float) -> int:
         """Store what of the slice is not stored yet; return stored_through.
@@ -63,6 +70,7 @@ class OutboxStore:
         parts = without(wanted, self._overlapping(piece.series, *wanted))
         for first, last in parts:
             self._insert(piece.part(first, last), now)
+            self.appended.append(piece.part(first, last))
         self._advance(piece.series, piece.last_seq, sum(last - first + 1 for first, last in parts), now)
         return piece.last_seq
 
