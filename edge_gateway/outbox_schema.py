@@ -56,7 +56,8 @@ CREATE TABLE predecessor (one INTEGER PRIMARY KEY CHECK (one = 1), lost_at REAL 
 CREATE TABLE warning_state (
     rule TEXT NOT NULL, station TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY (rule, station)) WITHOUT ROWID;
 CREATE TABLE warning_cursor (
-    station TEXT NOT NULL, journal INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (station, journal)) WITHOUT ROWID;
+    station TEXT NOT NULL, journal INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (station, journal)) WITHOUT ROWID;
 CREATE TABLE warning_event (
     id TEXT PRIMARY KEY, rule TEXT NOT NULL, station TEXT NOT NULL, kind TEXT NOT NULL, time INTEGER NOT NULL,
     decided INTEGER NOT NULL, value REAL NOT NULL, level REAL NOT NULL, severity TEXT NOT NULL, reason TEXT NOT NULL,
