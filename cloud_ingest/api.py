@@ -156,7 +156,7 @@ def _records(sources: Sources, station: str, journal: int, after_seq: int, limit
 
 
 def _ledger_entry(journal: Journal) -> models.JournalLedger:
-    account = account_for(journal.stored, journal.unusable, journal.overwritten)
+    account = account_for(journal.stored, journal.unusable, journal.overwritten, journal.declared)
     return models.JournalLedger(
         station=journal.station,
         journal=journal.journal,
@@ -166,6 +166,7 @@ def _ledger_entry(journal: Journal) -> models.JournalLedger:
         conflicts=journal.conflicts,
         set_aside=journal.set_aside,
         missing=account.missing,
+        declared_lost=[models.DeclaredLoss(**one._asdict()) for one in account.declared],
     )
 
 

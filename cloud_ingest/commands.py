@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import structlog
 import typer
@@ -107,28 +109,42 @@ def audit(config: ConfigOption, as_json: JsonOption = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _account(journal: Journal) -> dict[str, object]:
-    account = account_for(journal.stored, journal.unusable, journal.overwritten)
+def _account(journal: Journal) -> dict[str, Any]:
+    account = account_for(journal.stored, journal.unusable, journal.overwritten, journal.declared)
     return {
         "station": journal.station,
         "journal": journal.journal,
         "stored": account.stored,
         "set_aside": account.set_aside,
         "overwritten": account.overwritten,
+        "declared_lost": [one._asdict() for one in account.declared],
         "unexplained": account.unexplained,
         "duplicates_received": journal.duplicates,
         "conflicts": journal.conflicts,
     }
 
 
-def _print_audit(report: list[dict[str, object]]) -> None:
-    table = Table(
-        "station", "journal", "stored", "set aside", "overwritten on the board", "unexplained", title="Ledger"
-    )
+def _print_audit(report: list[dict[str, Any]]) -> None:
+    headings = ("station", "journal", "stored", "set aside", "overwritten on the board", "declared lost", "unexplained")
+    table = Table(*headings, title="Ledger")
     for entry in report:
-        ranges = (_in_words(entry[key]) for key in ("stored", "set_aside", "overwritten", "unexplained"))
+        columns = ("stored", "set_aside", "overwritten", "declared", "unexplained")
+        declared = [(one["first"], one["last"]) for one in _declarations(entry)]
+        ranges = (_in_words(declared if key == "declared" else entry[key]) for key in columns)
         table.add_row(str(entry["station"]), f"{entry['journal']:08x}", *ranges)
-    Console().print(table if report else "nothing has arrived yet")
+    console = Console()
+    console.print(table if report else "nothing has arrived yet")
+    for entry in report:
+        for one in _declarations(entry)[:DECLARATIONS_SHOWN]:
+            said = datetime.fromtimestamp(one["at"], LOCAL_TIME).strftime("%Y-%m-%d %H:%M")
+            numbers = _in_words([(one["first"], one["last"])])
+            where = f"{entry['station']} {entry['journal']:08x} {numbers}"
+            console.print(f"lost: {where}: {one['reason']} (said by {one['gateway']}, {said})", markup=False)
+
+
+def _declarations(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = entry["declared_lost"]
+    return found
 
 
 def _in_words(ranges: object) -> str:

@@ -104,8 +104,18 @@ class Records(BaseModel):
     next_after_seq: int
 
 
+class DeclaredLoss(BaseModel):
+    """Numbers that are missing because a gateway lost them or never got them; `at` by the gateway's clock."""
+
+    first: int
+    last: int
+    reason: str
+    gateway: str
+    at: int
+
+
 class JournalLedger(BaseModel):
-    """What arrived of one journal. `missing` is neither stored nor set aside."""
+    """What arrived of one journal. `missing` is neither stored nor set aside; of it `declared_lost` is explained."""
 
     station: str
     journal: int
@@ -115,6 +125,7 @@ class JournalLedger(BaseModel):
     conflicts: int
     set_aside: int
     missing: list[Range]
+    declared_lost: list[DeclaredLoss]
 
 
 class Delivery(BaseModel):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cloud_ingest.audit import Declared
 from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, arrivals_after
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.errors import StoreUnavailable
@@ -47,6 +48,7 @@ class Journal:
     stored: RangeSet
     unusable: RangeSet
     overwritten: list[tuple[int, int]]
+    declared: list[Declared]
 
 
 class Reader:
@@ -161,6 +163,12 @@ class Reader:
             )
             for journal, seq, count in events:
                 overwritten.setdefault(journal, []).append((seq, count))
+            declared: dict[int, list[Declared]] = {}
+            for journal, *said in connection.execute(
+                "SELECT journal, first, last, reason, gateway, declared_at FROM declared"
+                " ORDER BY journal, first, reason"
+            ):
+                declared.setdefault(journal, []).append(Declared(*said))
         return [
             Journal(
                 station=station,
@@ -171,6 +179,7 @@ class Reader:
                 stored=ledgers.get((number, STORED), RangeSet()),
                 unusable=ledgers.get((number, UNUSABLE), RangeSet()),
                 overwritten=overwritten.get(number, []),
+                declared=declared.get(number, []),
             )
             for number, station, journal, duplicates, conflicts, set_aside in rows
         ]

@@ -78,6 +78,13 @@ _STEPS = (
     CREATE TABLE arrivals (last INTEGER PRIMARY KEY, first INTEGER NOT NULL, rows BLOB NOT NULL);
     CREATE TABLE gateways (gateway TEXT PRIMARY KEY, status TEXT NOT NULL, received_at INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    """
+    -- what gateways declared lost, as they said it; records of a range that are stored after all are no loss
+    CREATE TABLE declared (
+        journal INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, reason TEXT NOT NULL,
+        gateway TEXT NOT NULL, declared_at INTEGER NOT NULL,
+        PRIMARY KEY (journal, reason, gateway, first)) WITHOUT ROWID;
+    """,
 )
 
 

@@ -26,7 +26,9 @@ from alerts.sms import SmsSender
 from cloud_ingest.alerting import AlertWorker
 from cloud_ingest.api import Sources, make_app
 from cloud_ingest.configuration import CloudConfiguration
+from cloud_ingest.gateway_messages import GatewayMessages
 from cloud_ingest.ingest import Ingest
+from cloud_ingest.losses import LossTaker
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.store import Store
@@ -83,7 +85,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
         subscriber = Subscriber(setup.configuration.broker, inbox)
         alerts = _make_alerts(setup, reader, stack)
         worker = IngestWorker(
-            ingest=Ingest(store, setup.registry),
+            ingest=Ingest(store, setup.registry, GatewayMessages({"losses": LossTaker(store).take})),
             inbox=inbox,
             subscriber=subscriber,
             clock=setup.clock,

@@ -202,6 +202,22 @@ class Transaction:
         if journal is not None and times == (1,):
             self._db.execute("UPDATE journals SET set_aside = set_aside + 1 WHERE id = ?", (journal,))
 
+    def declare_lost(self, journal: int, gateway: str, reason: str, ranges: Iterable[Range], said_at_s: int) -> None:
+        """Keep what a gateway declares lost, with what it said before for the same reason as the fewest ranges."""
+        who = (journal, reason, gateway)
+        known = self._db.execute(
+            "SELECT first, last FROM declared WHERE journal = ? AND reason = ? AND gateway = ?", who
+        ).fetchall()
+        after = set(RangeSet([*known, *ranges]))
+        self._db.executemany(
+            "DELETE FROM declared WHERE journal = ? AND reason = ? AND gateway = ? AND first = ?",
+            ((*who, first) for first, _ in set(known) - after),
+        )
+        self._db.executemany(
+            "INSERT INTO declared (journal, first, last, reason, gateway, declared_at) VALUES (?, ?, ?, ?, ?, ?)",
+            ((journal, *one, reason, gateway, said_at_s) for one in sorted(after - set(known))),
+        )
+
     # events and clocks
 
     def add_events(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:

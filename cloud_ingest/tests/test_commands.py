@@ -91,7 +91,7 @@ def test_audit_of_a_complete_journal_exits_0(tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(output) == [
         {"station": "xuan-hoa", "journal": JOURNAL, "stored": [[1, 10]], "set_aside": [], "overwritten": [],
-         "unexplained": [], "duplicates_received": 0, "conflicts": 0}
+         "declared_lost": [], "unexplained": [], "duplicates_received": 0, "conflicts": 0}
     ]  # fmt: skip
 
 
