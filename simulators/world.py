@@ -12,6 +12,7 @@ asks the process sleeps. Configuration (JSON):
 A station has the usual three instruments, or those its "instruments" name: {"sensor": 1, "model": "keller-acculevel",
 "address": 2}. Models that do not stand in the simulated water are any instrument's file with the values it shall show:
 {"sensor": 4, "model": "aqualabo-c4e", "address": 30, "values": {"water_temperature": 28.4, "conductivity_25": 7.28}}.
+Those that speak SDI-12 have a character as their address and are on the station's "sdi12_port".
 
 Control, one JSON object per line over the unix socket, one answer per line ({"ok": true} or {"error": "…"}):
 
@@ -42,10 +43,12 @@ from simulators.estuary import Estuary, Place, WaterState
 from simulators.instrument_bus import InstrumentBus
 from simulators.instruments import MODELS, Fault, Instrument
 from simulators.replay import Replay, read_series
+from simulators.sdi12_bus import Sdi12Bus, Sdi12Sensor
 from simulators.toml_instrument import TomlInstrument
 from simulators.weather import WeatherState, weather
 from station_config.clock import Clock, clock_from_environment
 from station_config.instruments import load_instruments
+from station_config.instruments.model import BusAddress
 
 PORT_TIMEOUT_S = 10.0
 
@@ -67,7 +70,7 @@ class InstrumentChoice(_Model):
 
     sensor: int = Field(ge=1, le=255)
     model: str
-    address: int = Field(ge=1, le=247)
+    address: BusAddress
     values: dict[str, float] | None = None  # parameter: what it shows, for any model we have a file of
 
 
@@ -79,11 +82,12 @@ _USUAL_INSTRUMENTS = (
 
 
 class StationChoice(_Model):
-    """One station: where it stands and the port of its bus."""
+    """One station: where it stands and the ports of its lines."""
 
     id: str
     river_km: float
     port: Path
+    sdi12_port: Path | None = None
     shift_s: float | None = None
     elevation_m: float = -3.0
     instruments: tuple[InstrumentChoice, ...] = _USUAL_INSTRUMENTS
@@ -133,7 +137,7 @@ class Station:
     """One station of the world: what surrounds it and its instruments by sensor number."""
 
     surroundings: StationSurroundings
-    instruments: Mapping[int, Instrument]
+    instruments: Mapping[int, Instrument | Sdi12Sensor]
 
 
 def read_configuration(path: Path) -> WorldConfiguration:
@@ -145,19 +149,22 @@ def read_configuration(path: Path) -> WorldConfiguration:
     except ValidationError as error:
         faults = _faults_of(error).splitlines()
         raise WorldConfigurationError("\n".join(f"{path}: {fault}" for fault in faults)) from None
-    faults = [_fault_of(choice) for station in configuration.stations for choice in station.instruments]
+    faults = [_fault_of(choice, station) for station in configuration.stations for choice in station.instruments]
     if any(faults):
         raise WorldConfigurationError("\n".join(f"{path}: {fault}" for fault in faults if fault))
     return configuration
 
 
-def _fault_of(choice: InstrumentChoice) -> str:
+def _fault_of(choice: InstrumentChoice, station: StationChoice) -> str:
     if choice.values is None:
         known = ", ".join(MODELS)
         return "" if choice.model in MODELS else f"no such instrument: {choice.model}; have {known}; others need values"
     definition = load_instruments().get(choice.model)
     if definition is None:
         return f"no file of an instrument: {choice.model}; have {', '.join(load_instruments())}"
+    is_sdi12 = definition.protocol == "sdi12"
+    if is_sdi12 != isinstance(choice.address, str) or (is_sdi12 and station.sdi12_port is None):
+        return f"{choice.model}: SDI-12 has a character as address and the station an sdi12_port; Modbus has a number"
     missing = set(definition.parameters) ^ set(choice.values)
     return f"{choice.model}: values must be those of {', '.join(definition.parameters)}" if missing else ""
 
@@ -189,11 +196,13 @@ def _build_station(
 
 def _build_instrument(
     choice: InstrumentChoice, surroundings: StationSurroundings, name: str, seed: int, noise: float, clock: Clock
-) -> Instrument:
-    values = choice.values
+) -> Instrument | Sdi12Sensor:
+    values, address = choice.values, choice.address
+    if isinstance(address, str):
+        return Sdi12Sensor(choice.model, load_instruments()[choice.model], address, lambda _: values or {}, clock)
     if values is None:
-        return MODELS[choice.model](choice.address, surroundings, clock, name, seed, noise)
-    return TomlInstrument(choice.model, load_instruments()[choice.model], choice.address, lambda _: values, clock)
+        return MODELS[choice.model](address, surroundings, clock, name, seed, noise)
+    return TomlInstrument(choice.model, load_instruments()[choice.model], address, lambda _: values, clock)
 
 
 class _TruthAsked(_Model):
@@ -258,8 +267,9 @@ async def run(configuration: WorldConfiguration, clock: Clock, port_timeout_s: f
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stations = build_stations(configuration, clock)
     buses = [
-        InstrumentBus(choice.port, stations[choice.id].instruments.values(), configuration.seed + number)
+        bus
         for number, choice in enumerate(configuration.stations)
+        for bus in _buses(choice, stations[choice.id], configuration.seed + number)
     ]
     running = [asyncio.create_task(bus.run()) for bus in buses]
     try:
@@ -273,7 +283,17 @@ async def run(configuration: WorldConfiguration, clock: Clock, port_timeout_s: f
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _open_ports(buses: Sequence[InstrumentBus], timeout_s: float) -> None:
+def _buses(choice: StationChoice, station: Station, seed: int) -> list[InstrumentBus | Sdi12Bus]:
+    instruments = station.instruments.values()
+    buses: list[InstrumentBus | Sdi12Bus] = [
+        InstrumentBus(choice.port, [one for one in instruments if isinstance(one, Instrument)], seed)
+    ]
+    if choice.sdi12_port is not None:
+        buses.append(Sdi12Bus(choice.sdi12_port, [one for one in instruments if isinstance(one, Sdi12Sensor)]))
+    return buses
+
+
+async def _open_ports(buses: Sequence[InstrumentBus | Sdi12Bus], timeout_s: float) -> None:
     outcomes = await asyncio.gather(*(bus.wait_until_serving(timeout_s) for bus in buses), return_exceptions=True)
     for outcome in outcomes:
         if outcome is not None:

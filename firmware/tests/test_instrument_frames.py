@@ -1,4 +1,4 @@
-"""The frames of every instrument we have a file of, by the firmware's own codec: what it asks, what it understands."""
+"""The frames of every Modbus instrument we have a file of, by the firmware's own codec: what it asks, what it reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from station_config.instruments import Order, Read, Service, load_instruments
 from station_config.instruments.frames import FRAMES, Frame, part_of, read_frames
 from station_config.parameters import load_parameters
 
-INSTRUMENTS = load_instruments()
+INSTRUMENTS = {name: one for name, one in load_instruments().items() if one.protocol == "modbus"}
 # As they stand in makers' manuals and in captures of real devices: Yosemitech, SEN0676, Renke and its family.
 DOCUMENTED = """\
 01 03 26 00 00 05 8E 81
