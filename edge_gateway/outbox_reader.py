@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_gateway.messages import UpMessage
-from edge_gateway.slices import MAX_SEQ, Loss, Range, Series, Slice
+from edge_gateway.slices import MAX_SEQ, Loss, Progress, Range, Series, Slice
 
 BUSY_TIMEOUT_S = 10.0
 
@@ -65,6 +65,17 @@ class OutboxReader:
                FROM series"""
         ).fetchall()
         return [self._series_state(Series(row[0], row[1]), row[2:]) for row in rows]
+
+    def progress(self) -> dict[Series, Progress]:
+        """Return what is settled of each series."""
+        found = {
+            Series(station, journal): Progress(through)
+            for station, journal, through in self._sql.execute("SELECT station, journal, stored_through FROM series")
+        }
+        for station, journal, first, last in self._sql.execute("SELECT * FROM ahead").fetchall():
+            series = Series(station, journal)
+            found[series] = found[series].having((first, last))
+        return found
 
     def with_buffered(self) -> list[Series]:
         """Return the series that have something to send."""

@@ -68,6 +68,12 @@ CREATE TABLE warning_delivery (
     PRIMARY KEY (event, channel, address)) WITHOUT ROWID;
 CREATE TABLE warning_note (name TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
 """,
+    # live records are stored before the backlog they follow: what is settled beyond a series' cursor
+    """
+CREATE TABLE ahead (
+    station TEXT NOT NULL, journal INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    PRIMARY KEY (station, journal, first_seq)) WITHOUT ROWID;
+""",
 )
 
 

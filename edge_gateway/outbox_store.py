@@ -1,7 +1,8 @@
 """The SQL of the outbox. Everything here happens inside the caller's transaction, in one thread at a time.
 
 Slices of one series never overlap; a series' cursor `stored_through` says up to where its records have been stored,
-whether they are still buffered, were freed by a commit, or were declared lost. The slices are one tree clustered on
+whether they are still buffered, were freed by a commit, or were declared lost; `ahead` says the same of ranges beyond
+it, for live records come before the backlog they follow. The slices are one tree clustered on
 their identity, so that storing one costs an SD card few pages, and both ends of a series are one seek away.
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from edge_gateway.errors import MessageInvalid, SliceRefused
 from edge_gateway.messages import UpMessage, check_message
 from edge_gateway.outbox_losses import LossBook, not_held
-from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Loss, Range, Series, Slice, joined, without
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Loss, Progress, Range, Series, Slice, joined, without
 
 OUTBOX_FULL = "outbox full"
 TOO_OLD = "older than the outbox keeps"
@@ -59,28 +60,36 @@ class OutboxStore:
         slice are missing: they have to be declared lost first.
         """
         stored_through = self.stored_through(piece.series)
-        if stored_through is None:
-            stored_through = self._begin(piece.series, piece.first_seq, now)
-        if piece.first_seq > stored_through + 1:
+        if stored_through is not None and piece.first_seq > stored_through + 1:
             raise SliceRefused(f"{piece.series}: stored through {stored_through}, slice begins at {piece.first_seq}")
-        if piece.last_seq <= stored_through:
-            return stored_through
-        wanted = (stored_through + 1, piece.last_seq)
+        return self.append_anywhere(piece, piece.first_seq, now).through
+
+    def append_anywhere(self, piece: Slice, begins_at: int, now: float) -> Progress:
+        """Store what of the slice is not settled yet, wherever it lies; return what is settled then.
+
+        A new series begins at `begins_at`: what lies between it and the slice is still to come.
+        """
+        if self.stored_through(piece.series) is None:
+            self._begin(piece.series, begins_at, now)
+        before = self.progress(piece.series)
         # After a damaged file some slices beyond the cursor may be here already.
-        parts = without(wanted, self._overlapping(piece.series, *wanted))
+        missing = before.missing(piece.first_seq, piece.last_seq)
+        here = self._overlapping(piece.series, piece.first_seq, piece.last_seq)
+        parts = [part for whole in missing for part in without(whole, here)]
         for first, last in parts:
             self._insert(piece.part(first, last), now)
             self.appended.append(piece.part(first, last))
-        self._advance(piece.series, piece.last_seq, sum(last - first + 1 for first, last in parts), now)
-        return piece.last_seq
+        after = before.having((piece.first_seq, piece.last_seq))
+        if after != before:
+            self._keep_progress(piece.series, before, after)
+            self._count(piece.series, sum(last - first + 1 for first, last in parts), now)
+        return after
 
     def declare_lost(self, loss: Loss, now: float) -> None:
-        """Note records that will never come, and move the cursor past them."""
-        stored_through = self.stored_through(loss.series)
-        if stored_through is not None and stored_through < loss.last_seq:
-            self._sql.execute(
-                "UPDATE series SET stored_through = ? WHERE station = ? AND journal = ?", (loss.last_seq, *loss.series)
-            )
+        """Note records that will never come: they are settled."""
+        if self.stored_through(loss.series) is not None:
+            before = self.progress(loss.series)
+            self._keep_progress(loss.series, before, before.having((loss.first_seq, loss.last_seq)))
         why = self._losses.reason_for_beginning(now) if loss.first_seq == 1 else None
         if why is None:
             self._losses.declare(loss, now)
@@ -125,6 +134,13 @@ class OutboxStore:
             "SELECT stored_through FROM series WHERE station = ? AND journal = ?", series
         ).fetchone()
         return None if row is None else int(row[0])
+
+    def progress(self, series: Series) -> Progress:
+        """Return what is settled of a series that has begun."""
+        ahead = self._sql.execute(
+            "SELECT first_seq, last_seq FROM ahead WHERE station = ? AND journal = ? ORDER BY first_seq", series
+        ).fetchall()
+        return Progress(self.stored_through(series) or 0).having(*ahead)
 
     def enforce_limits(self, now: float) -> list[Loss]:
         """Drop the oldest slices until the outbox is within its bounds; return what was declared lost."""
@@ -182,18 +198,28 @@ class OutboxStore:
             (*piece.series, piece.first_seq, piece.last_seq, int(received_at), piece.records),
         )
 
-    def _advance(self, series: Series, stored_through: int, number: int, now: float) -> None:
-        """Move the cursor and count the records of this hour and the hour before (for the rate)."""
+    def _keep_progress(self, series: Series, before: Progress, after: Progress) -> None:
+        self._sql.execute(
+            "UPDATE series SET stored_through = ? WHERE station = ? AND journal = ?", (after.through, *series)
+        )
+        if before.ahead != after.ahead:
+            self._sql.execute("DELETE FROM ahead WHERE station = ? AND journal = ?", series)
+            self._sql.executemany(
+                "INSERT INTO ahead VALUES (?, ?, ?, ?)", [(*series, first, last) for first, last in after.ahead]
+            )
+
+    def _count(self, series: Series, number: int, now: float) -> None:
+        """Count the records of this hour and the hour before (for the rate)."""
         hour = int(now) // 3600
         self._sql.execute(
-            """UPDATE series SET stored_through = :through, buffered = buffered + :number,
+            """UPDATE series SET buffered = buffered + :number,
                  last_hour_records = CASE WHEN hour = :hour THEN last_hour_records
                                           WHEN hour = :hour - 1 THEN hour_records
                                           WHEN hour = 0 THEN NULL ELSE 0 END,
                  hour_records = CASE WHEN hour = :hour THEN hour_records ELSE 0 END + :number,
                  hour = :hour
                WHERE station = :station AND journal = :journal""",
-            {"through": stored_through, "number": number, "hour": hour, **series._asdict()},
+            {"number": number, "hour": hour, **series._asdict()},
         )
 
     def _free_range(self, series: Series, first: int, last: int) -> int:

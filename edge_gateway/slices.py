@@ -82,3 +82,28 @@ def without(whole: Range, cuts: Iterable[Range]) -> list[Range]:
     if first <= last:
         remaining.append((first, last))
     return remaining
+
+
+class Progress(NamedTuple):
+    """What of a series is settled (stored here, or declared lost): all up to `through`, and ranges beyond it.
+
+    Only `through` may be acknowledged: a station frees everything up to it.
+    """
+
+    through: int
+    ahead: tuple[Range, ...] = ()
+
+    def having(self, *ranges: Range) -> Progress:
+        """Return the progress when these are settled too."""
+        through, ahead = self.through, []
+        for first, last in joined([*self.ahead, *ranges]):
+            if first <= through + 1:
+                through = max(through, last)
+            else:
+                ahead.append((first, last))
+        return Progress(through, tuple(ahead))
+
+    def missing(self, first_seq: int, last_seq: int) -> list[Range]:
+        """Return what of these records is not settled, in order."""
+        first = max(first_seq, self.through + 1)
+        return without((first, last_seq), self.ahead) if first <= last_seq else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from hypothesis import settings
@@ -10,13 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edge_gateway.outbox import Outbox, open_outbox
-from edge_gateway.outbox_store import Limits
+from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.slices import Loss, Range, Series, Slice
 from edge_gateway.tests.fake_station import make_record
 from firmware import record
 
 SERIES = [Series("ben-tre", 1), Series("ben-tre", 2), Series("my-tho", 1)]
 ROOMY = Limits(1 << 30, 1e12)
+
+
+def _declare_lost(loss: Loss, store: OutboxStore) -> None:
+    store.declare_lost(loss, 0.0)
 
 
 class _StandingClock:
@@ -33,18 +38,32 @@ class OutboxMachine(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "outbox.sqlite"
         self.outbox = open_outbox(self.path, ROOMY, _StandingClock())
         self.held: dict[Series, set[int]] = {series: set() for series in SERIES}
-        self.through: dict[Series, int] = {}
+        self.settled: dict[Series, set[int]] = {}
 
-    @rule(series=st.sampled_from(SERIES), overlap=st.integers(0, 5), number=st.integers(1, 13))
-    def store(self, series: Series, overlap: int, number: int) -> None:
-        cursor = self.through.get(series, 100)
-        first = max(1, cursor + 1 - overlap)
+    def through(self, series: Series) -> int:
+        """Everything up to it is settled; each series begins at 100."""
+        seq = 99
+        while seq + 1 in self.settled[series]:
+            seq += 1
+        return seq
+
+    @rule(series=st.sampled_from(SERIES), at=st.integers(-5, 30), number=st.integers(1, 13))
+    def store(self, series: Series, at: int, number: int) -> None:
+        """A slice that overlaps what is there, joins it, or lies beyond it."""
+        cursor = self.through(series) if series in self.settled else 99
+        first = max(1, cursor + 1 + at)
         piece = Slice(series, first, b"".join(make_record(seq) for seq in range(first, first + number)))
-        begins_at = first - 1 if series not in self.through else cursor
-        self.held[series] |= set(range(begins_at + 1, first + number))
-        self.through[series] = max(begins_at, first + number - 1)
+        settled = self.settled.setdefault(series, set())
+        new = {seq for seq in range(first, first + number) if seq >= 100} - settled
+        self.held[series] |= new
+        settled |= new
 
-        assert self.outbox.append(piece) == self.through[series]
+        after = self.outbox.write(lambda store: store.append_anywhere(piece, 100, 0.0))
+
+        assert after.through == self.through(series)
+        assert {seq for first, last in after.ahead for seq in range(first, last + 1)} == {
+            seq for seq in settled if seq > after.through
+        }
 
     @rule(
         series=st.sampled_from(SERIES),
@@ -58,12 +77,15 @@ class OutboxMachine(RuleBasedStateMachine):
 
         assert self.outbox.write(lambda store: store.free(series, spans)) == expected
 
-    @rule(series=st.sampled_from(SERIES), number=st.integers(1, 5))
-    def lose(self, series: Series, number: int) -> None:
-        if series in self.through:
-            loss = Loss(series, self.through[series] + 1, self.through[series] + number, "a hole")
-            self.outbox.write(lambda store: store.declare_lost(loss, 0.0))
-            self.through[series] += number
+    @rule(series=st.sampled_from(SERIES), ahead=st.integers(0, 20), number=st.integers(1, 5))
+    def lose(self, series: Series, ahead: int, number: int) -> None:
+        if series in self.settled:
+            first = self.through(series) + 1 + ahead
+            # What is settled is never declared lost.
+            numbers = [seq for seq in range(first, first + number) if seq not in self.settled[series]]
+            for seq in numbers:
+                self.outbox.write(partial(_declare_lost, Loss(series, seq, seq, "a hole")))
+            self.settled[series] |= set(numbers)
 
     @rule()
     def open_again(self) -> None:
@@ -82,7 +104,7 @@ class OutboxMachine(RuleBasedStateMachine):
             found[state.series] = (sequence, state.buffered, state.stored_through)
         reader.close()
         assert found == {
-            series: (sorted(self.held[series]), len(self.held[series]), self.through[series]) for series in self.through
+            series: (sorted(self.held[series]), len(self.held[series]), self.through(series)) for series in self.settled
         }
 
     def teardown(self) -> None:
