@@ -16,6 +16,7 @@ rules = ["rice"]              # language = "vi" is the default
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -95,11 +96,12 @@ class _File(_Texts):
 
 @dataclass(frozen=True)
 class AlertConfiguration:
-    """What `AlertEngine` is made of."""
+    """What `AlertEngine` is made of; `version` names the file's content."""
 
     rules: tuple[Rule, ...]
     subscriptions: tuple[Subscription, ...]
     wording: Wording
+    version: str = ""
 
 
 def load_alerts(path: Path, network: Network, now: float) -> AlertConfiguration:
@@ -121,7 +123,12 @@ def load_alerts(path: Path, network: Network, now: float) -> AlertConfiguration:
         timezone=timezone,
     )
     _refuse_unfit_texts(path, rules, wording, int(now))
-    return AlertConfiguration(rules, tuple(_subscription(row) for row in file.person), wording)
+    return AlertConfiguration(rules, tuple(_subscription(row) for row in file.person), wording, version_of(path))
+
+
+def version_of(path: Path) -> str:
+    """Return twelve digits that change with the file, so that it can be said by which rules somebody was warned."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def _rule(row: _RuleRow, network: Network, thresholds: Mapping[str, Threshold]) -> Rule:

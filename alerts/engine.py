@@ -9,7 +9,6 @@ after it leaves everything; the same observations again are older than the state
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,13 @@ import structlog
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 
 from alerts import schema
-from alerts.rules import Observation, Rule, State, step
+from alerts.rules import EXPIRE_AFTER_S, Observation, Rule, State, event_identity, identity, step
 from alerts.subscriptions import Subscription, mask_phone
 from alerts.texts import AlertEvent, Wording
 from station_config.clock import Clock
 
-#: A message is news for this long after its event; then it is marked expired, not sent.
-EXPIRE_AFTER_S = 2 * 3600
 CHANNEL_SMS = "sms"
 
-_IDENTITY = uuid.UUID("6f3ad2f4-7d0e-4c5b-9f47-2c1f0a8e52b1")
 _log = structlog.get_logger(__name__)
 
 
@@ -160,7 +156,7 @@ class AlertEngine:
 
     def _store(self, connection: Connection, event: AlertEvent) -> bool:
         """Store an event and its messages; False when it has been stored before (a state lost, the events kept)."""
-        event_id = _identity(event.rule.id, event.station, event.kind, str(event.time))
+        event_id = event_identity(event.rule.id, event.station, event.kind, event.time)
         if connection.scalar(select(schema.events.c.id).where(schema.events.c.id == event_id)) is not None:
             return False
         page = self._wording.page(event)
@@ -191,7 +187,7 @@ class AlertEngine:
 
     def _message(self, event: AlertEvent, event_id: str, subscription: Subscription) -> dict[str, Any]:
         return {
-            "id": _identity(event_id, subscription.person, CHANNEL_SMS),
+            "id": identity(event_id, subscription.person, CHANNEL_SMS),
             "event": event_id,
             "conversation": f"{subscription.person}\n{event.rule.id}\n{event.station}",
             "position": event.time,
@@ -204,11 +200,6 @@ class AlertEngine:
             "attempts": 0,
             "next_attempt_real": 0.0,
         }
-
-
-def _identity(*parts: str) -> str:
-    """Return the same id for the same parts everywhere: two engines over one stream still make one SMS."""
-    return str(uuid.uuid5(_IDENTITY, "\n".join(parts)))
 
 
 def _serialise(connection: Connection, cursor: str | None) -> None:

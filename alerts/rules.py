@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -22,6 +23,10 @@ from typing import Any
 #: QARTOD flags (1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing) that may move a rule.
 FLAGS_THAT_COUNT = frozenset({1, 2, 3})
 FLAG_SUSPECT = 3
+#: A message is news for this long after its event; then it is marked expired, not sent.
+EXPIRE_AFTER_S = 2 * 3600
+
+_IDENTITY = uuid.UUID("6f3ad2f4-7d0e-4c5b-9f47-2c1f0a8e52b1")
 
 
 class Kind(StrEnum):
@@ -193,3 +198,13 @@ def _turn(state: State, observation: Observation) -> Decision:
         return Decision(quiet, Kind.CLEARED, Reason.CLEARED_ON_SUSPECT if suspect else Reason.CLEARED)
     active = replace(state, active=True, since=observation.time, pending_since=None)
     return Decision(active, Kind.RAISED, Reason.RAISED_ON_SUSPECT if suspect else Reason.RAISED)
+
+
+def identity(*parts: str) -> str:
+    """Return the same id for the same parts everywhere: two engines over one stream still make one SMS."""
+    return str(uuid.uuid5(_IDENTITY, "\n".join(parts)))
+
+
+def event_identity(rule: str, station: str, kind: Kind, time: int) -> str:
+    """Return the id of an event; cloud and gateway give it the same one."""
+    return identity(rule, station, kind, str(time))
