@@ -21,10 +21,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alerts.errors import AlertsError
 from cloud_ingest.audit import account_for
+from cloud_ingest.broker_command import broker_files
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.decode import as_dicts
 from cloud_ingest.errors import CloudError
 from cloud_ingest.ledger import Range
+from cloud_ingest.quality_command import qc
 from cloud_ingest.reading import Journal, Reader
 from cloud_ingest.store import DATABASE
 from firmware.record import CLOCK_UNSET_BELOW, MISSING, RecordError
@@ -33,11 +35,16 @@ from station_config.errors import StationConfigError
 from station_config.parameters import load_parameters
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app.command("broker-files")(broker_files)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="cloud.toml", metavar="FILE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 
 FAILED, WRONG_USE = 1, 2
+LOCAL_TIME = ZoneInfo("Asia/Ho_Chi_Minh")
+DECLARATIONS_SHOWN = 20
+
+app.command()(qc)
 
 
 @app.command()

@@ -3,6 +3,8 @@
 CloudError
 ├── StoreUnavailable   the disk is full, the file is locked or cannot be written now: keep the data, wait, try again
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
+├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
+├── FileRefused        a file somebody named cannot be used: its text says what to mend
 └── TopicError         a message arrived on a topic this program cannot read: set it aside
 """
 
@@ -19,6 +21,14 @@ class StoreUnavailable(CloudError):
 
 class StoreRefused(CloudError):
     """This store cannot be used until somebody does what the text says."""
+
+
+class AuthorityRefused(CloudError):
+    """The files of the certificate authority cannot be used, or a name cannot have a certificate."""
+
+
+class FileRefused(CloudError):
+    """A file cannot be read or lacks what it should have."""
 
 
 class TopicError(CloudError):

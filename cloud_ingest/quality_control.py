@@ -1,0 +1,195 @@
+"""All tests of one instrument's columns: what each says, the flag that follows, and which tests it failed.
+
+    checked = check(times, {"water_temperature": …, "salinity": …}, configured_tests, months)
+    checked["salinity"].flag     1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing
+    checked["salinity"].failed   the set of tests that said suspect or fail, as bits (Test)
+
+A flag is the worst that any test said; 1 needs at least one test that could be made, the gross range among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from cloud_ingest import qartod
+from cloud_ingest.hindsight import level_shift_test, visit_step_test
+from cloud_ingest.multivariate import instrument_test, out_of_water, out_of_water_test
+from cloud_ingest.qartod import Flags, Mask, Span, Times, Values
+from firmware.record import FAIL, GOOD, NO_VALUE, NOT_EVALUATED, SUSPECT
+from station_config.parameters import Parameter, load_parameters
+from station_config.quality import Bounds, FlatLine, ParameterTests
+
+log = structlog.get_logger()
+
+
+class Test(IntFlag):
+    """The tests, by the manual's names; a set of them is stored beside a flag. Bits are never reused."""
+
+    __test__ = False  # not one of pytest's
+
+    GAP = 1
+    SYNTAX = 2
+    GROSS_RANGE = 4
+    CLIMATOLOGY = 8
+    SPIKE = 16
+    RATE_OF_CHANGE = 32
+    FLAT_LINE = 64
+    MULTI_VARIATE = 128
+    ATTENUATED_SIGNAL = 256
+    STATION = 512  # the station itself said fail (4): the instrument's own status
+    LEVEL_SHIFT = 1024
+    VISIT_STEP = 2048
+    NEEDED_INPUT = 4096
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the tests in the set, in lower case."""
+        return tuple(test.name.lower() for test in Test if test in self and test.name)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The verdict on one column."""
+
+    flag: Flags
+    failed: npt.NDArray[np.int32]
+    by_test: Mapping[Test, Flags]
+
+
+Configured = Callable[[str], ParameterTests]
+
+
+def check(times: Times, columns: Mapping[str, Values], configured: Configured, months: Times) -> dict[str, Checked]:
+    """Return the verdict on each column of one instrument.
+
+    `times` ascending, all columns of the same length; `months` is 1..12 of each time in the local calendar.
+    """
+    alone = {name: dict(_alone(name, times, values, configured(name), months)) for name, values in columns.items()}
+    dry = out_of_water(columns)
+    flags = {name: _worst(by_test.values(), columns[name]) for name, by_test in alone.items()}
+    checked = {}
+    for name, values in columns.items():
+        tests, by_test = configured(name), alone[name]
+        if tests.in_water:
+            by_test[Test.MULTI_VARIATE] = out_of_water_test(values, dry)
+        others = {other: flag for other, flag in flags.items() if other != name}
+        by_test[Test.NEEDED_INPUT] = instrument_test(values, tests, others)
+        checked[name] = _verdict(by_test, values)
+    return _with_moved(checked, columns)
+
+
+def _with_moved(checked: dict[str, Checked], columns: Mapping[str, Values]) -> dict[str, Checked]:
+    """A probe at another depth measures other water: all its parameters are suspect then."""
+    moved = np.zeros(len(next(iter(columns.values()), ())), np.bool_)
+    for one in checked.values():
+        for test in (Test.LEVEL_SHIFT, Test.VISIT_STEP):
+            pair = one.by_test.get(test)
+            # A step that went and came back, or a shifted mean, is the probe's; a drift is one sensor's own.
+            if pair is not None:
+                moved |= (pair == FAIL) | ((pair == SUSPECT) & (test is Test.LEVEL_SHIFT))
+    if not moved.any():
+        return checked
+    return {
+        name: _verdict({**one.by_test, Test.LEVEL_SHIFT: _moved_flags(one, moved, columns[name])}, columns[name])
+        for name, one in checked.items()
+    }
+
+
+def _moved_flags(one: Checked, moved: Mask, values: Values) -> Flags:
+    before = one.by_test.get(Test.LEVEL_SHIFT)
+    flags = np.full(len(values), GOOD, np.uint8) if before is None else before.copy()
+    flags[moved & (flags != FAIL)] = SUSPECT
+    flags[np.isnan(values)] = NO_VALUE
+    return flags
+
+
+def _alone(
+    name: str, times: Times, values: Values, tests: ParameterTests, months: Times
+) -> Iterator[tuple[Test, Flags]]:
+    """Yield what each configured test of one column says; one that breaks says "not evaluated"."""
+    for test, make in _configured_tests(name, times, values, tests, months):
+        try:
+            yield test, make()
+        except (ArithmeticError, ValueError, IndexError):
+            log.exception("a quality test failed to run", test=test.name, parameter=name)
+            yield test, np.full(len(values), NOT_EVALUATED, np.uint8)
+
+
+def _configured_tests(
+    name: str, times: Times, values: Values, tests: ParameterTests, months: Times
+) -> Iterator[tuple[Test, Callable[[], Flags]]]:
+    parameter = load_parameters().by_name.get(name)
+    fail, suspect = _gross_range(parameter, tests)
+    yield Test.GROSS_RANGE, lambda: qartod.gross_range_test(values, fail, suspect)
+    if tests.gap_s is not None:
+        gap_s = tests.gap_s
+        yield Test.GAP, lambda: qartod.gap_test(times, gap_s)
+    if tests.climatology:
+        seasons = [qartod.Season(frozenset(s.months), _span(s.suspect), _span(s.fail)) for s in tests.climatology]
+        yield Test.CLIMATOLOGY, lambda: qartod.climatology_test(months, values, seasons)
+    if (spike := tests.spike) is not None:
+        yield Test.SPIKE, lambda: qartod.spike_test(values, spike.suspect, spike.fail)
+    if (step := tests.rate_of_change) is not None:
+        yield (
+            Test.RATE_OF_CHANGE,
+            lambda: qartod.rate_of_change_test(times, values, step.within_s, step.suspect, step.fail),
+        )
+    if (flat := tests.flat_line) is not None:
+        yield Test.FLAT_LINE, lambda: _flat_line(times, values, flat)
+    if (attenuated := tests.attenuated) is not None:
+        yield (
+            Test.ATTENUATED_SIGNAL,
+            lambda: qartod.attenuated_signal_test(
+                times, values, attenuated.period_s, attenuated.suspect, attenuated.fail
+            ),
+        )
+    if (shift := tests.level_shift) is not None:
+        yield Test.LEVEL_SHIFT, lambda: level_shift_test(times, values, shift.suspect, shift.lasting_s)
+    if (visit := tests.visit_step) is not None:
+        yield Test.VISIT_STEP, lambda: visit_step_test(times, values, visit.pair, visit.drift)
+
+
+def _flat_line(times: Times, values: Values, flat: FlatLine) -> Flags:
+    flags = qartod.flat_line_test(times, values, flat.tolerance, flat.suspect_s, flat.fail_s)
+    outside = np.zeros(len(values), np.bool_)
+    if flat.above is not None:
+        outside |= values <= flat.above
+    if flat.below is not None:
+        outside |= values >= flat.below
+    flags[outside & (flags != NO_VALUE)] = NOT_EVALUATED
+    return flags
+
+
+def _gross_range(parameter: Parameter | None, tests: ParameterTests) -> tuple[Span | None, Span | None]:
+    own = tests.gross_range
+    fail = _span(own.fail) if own is not None else None
+    if fail is None and parameter is not None and parameter.valid_min is not None and parameter.valid_max is not None:
+        fail = Span(parameter.valid_min, parameter.valid_max)
+    return fail, _span(own.suspect) if own is not None else None
+
+
+def _span(bounds: Bounds | None) -> Span | None:
+    return None if bounds is None else Span(*bounds)
+
+
+def _verdict(by_test: Mapping[Test, Flags], values: Values) -> Checked:
+    failed = np.zeros(len(values), np.int32)
+    for test, flags in by_test.items():
+        failed[(flags == SUSPECT) | (flags == FAIL)] |= test
+    return Checked(_worst(by_test.values(), values), failed, by_test)
+
+
+def _worst(said: object, values: Values) -> Flags:
+    """Return the worst of what the tests said; "good" where one was made and none objected."""
+    flags = np.full(len(values), NOT_EVALUATED, np.uint8)
+    for one in said:  # type: ignore[attr-defined]
+        flags = np.where((one == FAIL) | ((one == SUSPECT) & (flags != FAIL)), one, flags)
+        flags[(flags == NOT_EVALUATED) & (one == GOOD)] = GOOD
+    flags[np.isnan(values)] = NO_VALUE
+    return flags.astype(np.uint8)
