@@ -69,8 +69,7 @@ class OutboxStore:
 
         A new series begins at `begins_at`: what lies between it and the slice is still to come.
         """
-        if self.stored_through(piece.series) is None:
-            self._begin(piece.series, begins_at, now)
+        self.begin(piece.series, begins_at, now)
         before = self.progress(piece.series)
         # After a damaged file some slices beyond the cursor may be here already.
         missing = before.missing(piece.first_seq, piece.last_seq)
@@ -84,6 +83,11 @@ class OutboxStore:
             self._keep_progress(piece.series, before, after)
             self._count(piece.series, sum(last - first + 1 for first, last in parts), now)
         return after
+
+    def begin(self, series: Series, first_seq: int, now: float) -> None:
+        """Let a new series begin at `first_seq`; one that has begun stays as it is."""
+        if self.stored_through(series) is None:
+            self._begin(series, first_seq, now)
 
     def declare_lost(self, loss: Loss, now: float) -> None:
         """Note records that will never come: they are settled."""
@@ -178,7 +182,7 @@ class OutboxStore:
         )
 
     def _begin(self, series: Series, first_seq: int, now: float) -> int:
-        """Begin the cursor of a series before its first slice; return it."""
+        """Begin the cursor of a series; return it."""
         self._sql.execute(
             "INSERT INTO series (station, journal, stored_through) VALUES (?, ?, ?)", (*series, first_seq - 1)
         )

@@ -16,7 +16,7 @@ from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, Outbo
 from edge_gateway.line_jobs import Job, LineJobs, Result
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
-from edge_gateway.slices import Loss, Series, Slice
+from edge_gateway.slices import Loss, Progress, Series, Slice
 from edge_gateway.station_link import StationLink
 from edge_gateway.station_policy import Ask, Known, Question
 from edge_gateway.station_protocol import Fetched
@@ -62,7 +62,7 @@ class LinePoller:
         self._clock = clock
         self._link = StationLink(line)
         self._members = [_Member(station) for station in line.stations]
-        self._cursors: dict[Series, int] = {}
+        self._progress: dict[Series, Progress] = {}
         self._line_fault = ""
         self._jobs = LineJobs()
         self._log = log.bind(line=line.name)
@@ -73,7 +73,7 @@ class LinePoller:
 
     def run(self, stop: threading.Event) -> None:
         """Poll until `stop` is set. Raises OutboxDamaged, OutboxClosed."""
-        self._load_cursors()
+        self._load_progress()
         try:
             while not stop.is_set():
                 begun = time.monotonic()
@@ -90,9 +90,9 @@ class LinePoller:
             due_in_s = self._jobs.due_in_s()
             stop.wait(max(0.0, min(left_s, ends_at - time.monotonic(), left_s if due_in_s is None else due_in_s)))
 
-    def _load_cursors(self) -> None:
+    def _load_progress(self) -> None:
         reader = self._outbox.reader()
-        self._cursors = {state.series: state.stored_through for state in reader.series()}
+        self._progress = reader.progress()
         reader.close()
 
     def _round(self, stop: threading.Event) -> bool:
@@ -182,19 +182,20 @@ class LinePoller:
             known,
             status=status,
             clock=policy.read_clock(status.clock_s, asked_at, answered_at),
-            stored_through=self._cursors.get(Series(member.station.id, status.journal)),
+            progress=self._progress.get(Series(member.station.id, status.journal)),
         )
 
     def _declare_lost(self, member: _Member, known: Known, question: Question) -> Known:
         assert known.status is not None
         assert question.lost is not None
         loss = Loss(Series(member.station.id, known.status.journal), *question.lost, question.reason)
-        return replace(known, stored_through=self._lose(loss))
+        return replace(known, progress=self._lose(loss, known.status.first_seq))
 
     def _fetch(self, member: _Member, known: Known, question: Question) -> Known:
         assert known.status is not None
         status, series = known.status, Series(member.station.id, known.status.journal)
-        stored_through = self._cursors.get(series, status.stored_through)
+        progress = self._progress.get(series)
+        stored_through = status.stored_through if progress is None else progress.through
         fetched = self._link.fetch(
             member.station.address, series.journal, question.from_seq, stored_through, question.number
         )
@@ -210,36 +211,51 @@ class LinePoller:
         member.same_answers = member.same_answers + 1 if fetched == member.last_answer else 1
         member.last_answer = fetched
         judgement = policy.judge(question.from_seq, fetched, member.same_answers)
+        assert known.status is not None
+        begins_at = known.status.first_seq
         if judgement.lost is not None:
-            return replace(known, stored_through=self._lose(Loss(series, *judgement.lost, judgement.reason)))
+            loss = Loss(series, *judgement.lost, judgement.reason)
+            return replace(known, progress=self._lose(loss, begins_at))
         if judgement.store:
-            return replace(known, stored_through=self._store(Slice(series, question.from_seq, fetched.records)))
+            piece = Slice(series, question.from_seq, fetched.records)
+            return replace(known, progress=self._store(piece, begins_at))
         self._log.warning("an answer was not used", station=member.station.id, reason=judgement.reason)
         return replace(known, nothing_came=True)
 
-    def _store(self, piece: Slice) -> int:
+    def _store(self, piece: Slice, begins_at: int) -> Progress:
+        """Store records of a journal whose oldest is `begins_at`; only what this returns may be acknowledged."""
         contact = self._contacts.all()[piece.series.station].to_json()
         now = self._clock.now()
 
-        def change(store: OutboxStore) -> int:
+        def change(store: OutboxStore) -> Progress:
             store.note_contact(piece.series.station, contact)
-            return store.append(piece, now)
+            return store.append_anywhere(piece, begins_at, now)
 
-        self._cursors[piece.series] = self._outbox.write(change)
-        return self._cursors[piece.series]
+        self._progress[piece.series] = self._outbox.write(change)
+        return self._progress[piece.series]
 
-    def _lose(self, loss: Loss) -> int:
-        self._log.error(
-            "records lost before the gateway could read them",
-            **loss.series._asdict(),
-            first_seq=loss.first_seq,
-            last_seq=loss.last_seq,
-            reason=loss.reason,
-        )
+    def _lose(self, loss: Loss, begins_at: int) -> Progress:
+        """Declare lost what of the range is not stored."""
+        known = self._progress.get(loss.series, Progress(begins_at - 1))
+        lost = [loss._replace(first_seq=first, last_seq=last) for first, last in known.missing(*loss[1:3])]
+        for part in lost:
+            self._log.error(
+                "records lost before the gateway could read them",
+                **part.series._asdict(),
+                first_seq=part.first_seq,
+                last_seq=part.last_seq,
+                reason=part.reason,
+            )
         now = self._clock.now()
-        self._outbox.write(lambda store: store.declare_lost(loss, now))
-        self._cursors[loss.series] = loss.last_seq
-        return loss.last_seq
+
+        def change(store: OutboxStore) -> Progress:
+            store.begin(loss.series, begins_at, now)
+            for part in lost:
+                store.declare_lost(part, now)
+            return store.progress(loss.series)
+
+        self._progress[loss.series] = self._outbox.write(change)
+        return self._progress[loss.series]
 
     def _answered(self, member: _Member, ended: Question) -> None:
         member.failures = 0

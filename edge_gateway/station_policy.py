@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Range
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Progress, Range
 from edge_gateway.station_protocol import RECORDS_PER_FETCH, Fetched, StationStatus
 
 SAME_ANSWER_BELIEVED_AFTER = 3
 FAILURES_FORGIVEN = 2
 SHARE_OF_LINE_FOR_SILENT = 0.2
 PAUSE_AT_MOST_S = 30.0
+LIVE_RECORDS = 5 * RECORDS_PER_FETCH  # the newest so many go before a backlog; a station has 64 channels at most
+AHEAD_AT_MOST = 8  # ranges stored beyond the cursor; with more of them it is the backlog's turn alone
 
 OVERWRITTEN = "overwritten at the station before it was read"
 HOLE = "hole in the station's journal"
@@ -46,7 +48,7 @@ class Known:
     status: StationStatus | None = None
     clock: ClockReading | None = None
     clock_tried: bool = False
-    stored_through: int | None = None
+    progress: Progress | None = None
     nothing_came: bool = False
     time_used_up: bool = False
 
@@ -127,23 +129,28 @@ def _clock_is_wrong(known: Known, host_now_s: float, tolerance_s: float) -> str 
 
 
 def _next_records(known: Known, status: StationStatus) -> Question:
-    wanted = status.first_seq if known.stored_through is None else known.stored_through + 1
-    if wanted > status.next_seq:
-        return Question(
-            Ask.REST, f"its journal ends at {status.next_seq - 1}, {wanted - 1} are stored here", alarm=True
-        )
-    if wanted < status.first_seq:
-        return Question(Ask.DECLARE_LOST, OVERWRITTEN, lost=(wanted, status.first_seq - 1))
-    behind = status.next_seq - wanted
+    progress = known.progress or Progress(status.first_seq - 1)
+    stored_to = progress.ahead[-1][1] if progress.ahead else progress.through
+    if stored_to >= status.next_seq:
+        return Question(Ask.REST, f"its journal ends at {status.next_seq - 1}, {stored_to} are stored here", alarm=True)
+    if overwritten := progress.missing(0, status.first_seq - 1):
+        return Question(Ask.DECLARE_LOST, OVERWRITTEN, lost=overwritten[0])
+    missing = progress.missing(status.first_seq, status.next_seq - 1)
+    behind = sum(last - first + 1 for first, last in missing)
     if behind and known.time_used_up:
         return Question(Ask.REST, f"{behind} records behind, but the others' turn has come", more=True)
     if behind and not known.nothing_came:
-        return Question(Ask.FETCH, f"{behind} records behind", wanted, min(behind, RECORDS_PER_FETCH))
-    if (
-        wanted > 0
-        and status.stored_through < wanted - 1
-        and known.stored_through is not None
-        and not known.nothing_came
-    ):
-        return Question(Ask.ACKNOWLEDGE, "the station may forget what is stored here", wanted, 1)
+        return _fetch(missing, behind, status.next_seq - 1, len(progress.ahead))
+    if status.stored_through < progress.through and known.progress is not None and not known.nothing_came:
+        return Question(Ask.ACKNOWLEDGE, "the station may forget what is stored here", progress.through + 1, 1)
     return Question(Ask.REST, "nothing new")
+
+
+def _fetch(missing: list[Range], behind: int, last_seq: int, ranges_ahead: int) -> Question:
+    """Ask for the newest records first, then for the oldest: people wait for those, and the ring overwrites these."""
+    (first, last), reason = missing[0], f"{behind} records behind"
+    if behind > LIVE_RECORDS and missing[-1][1] == last_seq:
+        live = max(missing[-1][0], last_seq - LIVE_RECORDS + 1)
+        if live == missing[-1][0] or ranges_ahead < AHEAD_AT_MOST:
+            first, last, reason = live, last_seq, f"live, before {behind} records of backlog"
+    return Question(Ask.FETCH, reason, first, min(last - first + 1, RECORDS_PER_FETCH))

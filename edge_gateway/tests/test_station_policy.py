@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_gateway import station_policy as policy
+from edge_gateway.slices import Progress
 from edge_gateway.station_policy import Ask, ClockReading, Judgement, Known
 from edge_gateway.station_protocol import Fetched, StationStatus
 
@@ -27,16 +30,20 @@ def acknowledged(through: int, first_seq: int = 1) -> StationStatus:
         (Known(identified=True), Ask.STATUS, "each turn"),
         (replace(TALKING, status=replace(STATUS, clock_is_set=False)), Ask.SET_CLOCK, "not set"),
         (replace(TALKING, clock=ClockReading(-9.0, 0.6)), Ask.SET_CLOCK, "-9.0 s off"),
-        (replace(TALKING, clock=ClockReading(-9.0, 8.0)), Ask.FETCH, "100 records behind"),
-        (replace(TALKING, clock=ClockReading(-9.0, 0.6), clock_tried=True), Ask.FETCH, "100 records behind"),
-        (TALKING, Ask.FETCH, "100 records behind"),
-        (replace(TALKING, stored_through=90), Ask.FETCH, "10 records behind"),
-        (replace(TALKING, stored_through=90, time_used_up=True), Ask.REST, "others' turn"),
-        (replace(TALKING, stored_through=90, nothing_came=True), Ask.REST, "nothing new"),
-        (replace(TALKING, stored_through=100), Ask.ACKNOWLEDGE, "may forget"),
-        (replace(TALKING, stored_through=100, status=acknowledged(100)), Ask.REST, "nothing new"),
-        (replace(TALKING, stored_through=50, status=acknowledged(50, first_seq=80)), Ask.DECLARE_LOST, "overwritten"),
-        (replace(TALKING, stored_through=200), Ask.REST, "ends at 100, 200 are stored"),
+        (replace(TALKING, clock=ClockReading(-9.0, 8.0)), Ask.FETCH, "100 records of backlog"),
+        (replace(TALKING, clock=ClockReading(-9.0, 0.6), clock_tried=True), Ask.FETCH, "100 records of backlog"),
+        (TALKING, Ask.FETCH, "live, before 100"),
+        (replace(TALKING, progress=Progress(90)), Ask.FETCH, "10 records behind"),
+        (replace(TALKING, progress=Progress(90), time_used_up=True), Ask.REST, "others' turn"),
+        (replace(TALKING, progress=Progress(90), nothing_came=True), Ask.REST, "nothing new"),
+        (replace(TALKING, progress=Progress(100)), Ask.ACKNOWLEDGE, "may forget"),
+        (replace(TALKING, progress=Progress(100), status=acknowledged(100)), Ask.REST, "nothing new"),
+        (
+            replace(TALKING, progress=Progress(50), status=acknowledged(50, first_seq=80)),
+            Ask.DECLARE_LOST,
+            "overwritten",
+        ),
+        (replace(TALKING, progress=Progress(200)), Ask.REST, "ends at 100, 200 are stored"),
         (replace(TALKING, status=replace(STATUS, first_seq=1, next_seq=1)), Ask.REST, "nothing new"),
     ],
 )
@@ -47,17 +54,70 @@ def test_the_next_question(known: Known, ask: Ask, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored_through", "first_seq", "expected"),
-    [(None, 1, (1, 13)), (None, 40, (40, 13)), (90, 1, (91, 10)), (60, 1, (61, 13))],
+    ("progress", "first_seq", "expected"),
+    [
+        pytest.param(None, 50, (50, 13), id="a new series, no backlog to speak of"),
+        pytest.param(Progress(90), 1, (91, 10), id="where the outbox ends"),
+        pytest.param(Progress(60), 1, (61, 13), id="thirteen at most"),
+        pytest.param(None, 1, (36, 13), id="a backlog: the newest 65 first"),
+        pytest.param(Progress(4, ((36, 48),)), 1, (49, 13), id="and on to the end"),
+        pytest.param(Progress(4, ((36, 100),)), 1, (5, 13), id="then the oldest"),
+        pytest.param(Progress(30, ((36, 100),)), 1, (31, 5), id="up to what is there"),
+        pytest.param(Progress(4, ((36, 90),)), 1, (5, 13), id="little is missing: in order"),
+        pytest.param(Progress(1, ((3, 90),)), 1, (2, 1), id="a hole of one"),
+    ],
 )
-def test_what_is_fetched_begins_where_the_outbox_ends(
-    stored_through: int | None, first_seq: int, expected: tuple[int, int]
-) -> None:
-    known = replace(TALKING, stored_through=stored_through, status=acknowledged(0, first_seq=first_seq))
+def test_what_is_fetched_next(progress: Progress | None, first_seq: int, expected: tuple[int, int]) -> None:
+    known = replace(TALKING, progress=progress, status=acknowledged(0, first_seq=first_seq))
 
     question = policy.next_question(known, NOW, 2.0)
 
     assert (question.from_seq, question.number) == expected
+
+
+def test_too_many_islands_and_the_backlog_goes_alone() -> None:
+    islands = tuple((first, first + 1) for first in range(10, 10 + 4 * policy.AHEAD_AT_MOST, 4))
+    status = replace(STATUS, next_seq=1001)
+
+    question = policy.next_question(replace(TALKING, status=status, progress=Progress(4, islands)), NOW, 2.0)
+
+    assert (question.from_seq, question.number) == (5, 5)
+
+
+@given(
+    outages=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 20)), min_size=1, max_size=12),
+    ring=st.integers(100, 600),
+)
+def test_whatever_outages_come_all_is_fetched_or_declared_once_and_the_newest_waits_for_no_backlog(
+    outages: list[tuple[int, int]], ring: int
+) -> None:
+    progress, next_seq = Progress(0), 1
+    settled: set[int] = set()
+    most_declarations = policy.AHEAD_AT_MOST + 1
+
+    def turn(questions: int) -> None:
+        nonlocal progress
+        for _ in range(questions):
+            status = replace(STATUS, first_seq=max(1, next_seq - ring), next_seq=next_seq, stored_through=0)
+            asked = policy.next_question(replace(TALKING, status=status, progress=progress), NOW, 2.0)
+            if asked.ask not in (Ask.FETCH, Ask.DECLARE_LOST):
+                return
+            first, last = asked.lost or (asked.from_seq, asked.from_seq + asked.number - 1)
+            assert settled.isdisjoint(range(first, last + 1))
+            settled.update(range(first, last + 1))
+            progress = progress.having((first, last))
+            assert len(progress.ahead) <= policy.AHEAD_AT_MOST
+
+    for records, questions in outages:
+        next_seq += records
+        has_room = len(progress.ahead) < policy.AHEAD_AT_MOST
+        turn(questions)
+        if has_room and questions > most_declarations + policy.LIVE_RECORDS // 13:
+            assert next_seq - 1 in settled or next_seq == 1
+    turn(10_000)
+
+    assert progress == Progress(next_seq - 1)
+    assert settled == set(range(1, next_seq))
 
 
 def test_a_gateway_without_a_clock_sets_none() -> None:
