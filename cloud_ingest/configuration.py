@@ -2,7 +2,7 @@
 
     network = "network.toml"
     state_dir = "/var/lib/tram-cloud"
-    [broker]              # host, port, user, password_file, tls, ca_file
+    [broker]              # host, port or hosts, user, password_file, tls, ca_file, cert_file, key_file
     [http]                # host, port
     [alerts]              # rules = "rules.toml"
     [sms]                 # url, token_file
@@ -16,27 +16,15 @@ from pathlib import Path
 
 from pydantic import Field
 
+from station_config.broker_link import BrokerLink, broker_faults
 from station_config.errors import ConfigurationError
 from station_config.toml_config import StrictModel, load
 
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 FilePath = Path
 
 
-class BrokerSettings(StrictModel):
-    """Where the records come from. TLS is on unless the broker is on this machine or tls = false says so."""
-
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=1883, ge=1, le=65535)
-    user: str | None = None
-    password_file: FilePath | None = Field(default=None, strict=False)
-    tls: bool | None = None
-    ca_file: FilePath | None = Field(default=None, strict=False)
-
-    @property
-    def uses_tls(self) -> bool:
-        """Whether the connection is encrypted."""
-        return self.host not in LOCAL_HOSTS if self.tls is None else self.tls
+class BrokerSettings(BrokerLink):
+    """Where the records come from. Of several brokers each is listened to: gateways choose."""
 
     def password(self) -> str | None:
         """Return the password. Raises ConfigurationError when its file cannot be read."""
@@ -80,19 +68,12 @@ class CloudConfiguration(StrictModel):
 
 def load_configuration(path: Path) -> CloudConfiguration:
     """Return cloud.toml with absolute paths. Raises ConfigurationError with every fault."""
-    configuration = load(path, CloudConfiguration)
     folder = path.resolve().parent
-    broker = configuration.broker
+    configuration = load(path, CloudConfiguration, check=lambda data: broker_faults(data, folder))
     update: dict[str, object] = {
         "network": folder / configuration.network,
         "state_dir": folder / configuration.state_dir,
-        "broker": broker.model_copy(
-            update={
-                key: folder / file
-                for key, file in (("password_file", broker.password_file), ("ca_file", broker.ca_file))
-                if file is not None
-            }
-        ),
+        "broker": configuration.broker.anchored(folder),
     }
     if configuration.alerts is not None:
         update["alerts"] = AlertSettings(rules=folder / configuration.alerts.rules)

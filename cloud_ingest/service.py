@@ -32,7 +32,7 @@ from cloud_ingest.losses import LossTaker
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.store import Store
-from cloud_ingest.subscriber import Inbox, Subscriber
+from cloud_ingest.subscriber import Inbox, Subscribers
 from cloud_ingest.worker import IngestWorker
 from station_config.clock import Clock
 from station_config.instruments import load_instruments
@@ -82,7 +82,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
         reader = Reader(state_dir, setup.registry.scale)
         stack.callback(reader.close)
         inbox = Inbox()
-        subscriber = Subscriber(setup.configuration.broker, inbox)
+        subscriber = Subscribers(setup.configuration.broker, inbox)
         alerts = _make_alerts(setup, reader, stack)
         worker = IngestWorker(
             ingest=Ingest(store, setup.registry, GatewayMessages({"losses": LossTaker(store).take})),

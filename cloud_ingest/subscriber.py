@@ -23,6 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from cloud_ingest import topics
 from cloud_ingest.configuration import BrokerSettings
+from station_config.certificates import handshake_refusal
 
 CLIENT_ID = "tram-cloud"
 SUBSCRIPTIONS = (topics.RECORDS, topics.STATUS, topics.RESULTS, topics.LOSSES, topics.WARNINGS)
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Message(NamedTuple):
-    """What the broker delivered; `connection` numbers the connection it came by."""
+    """What a broker delivered; `connection` numbers the connection it came by, `link` the broker."""
 
     topic: str
     payload: bytes
@@ -44,6 +45,7 @@ class Message(NamedTuple):
     qos: int
     connection: int
     received_s: float  # time.monotonic()
+    link: int = 0
 
 
 class Inbox:
@@ -98,8 +100,11 @@ class Inbox:
 class Subscriber:
     """The connection; `start()` returns at once and keeps trying, with growing pauses, until `stop()`."""
 
-    def __init__(self, settings: BrokerSettings, inbox: Inbox) -> None:
+    def __init__(self, settings: BrokerSettings, inbox: Inbox, link: int = 0) -> None:
+        """`link` says which of the settings' addresses this connection is to."""
         self._settings = settings
+        self._address = settings.addresses[link]
+        self._link = link
         self._inbox = inbox
         self._connection = 0
         self._connected = threading.Event()
@@ -119,9 +124,7 @@ class Subscriber:
         if settings.user is not None:
             client.username_pw_set(settings.user, settings.password())
         if settings.uses_tls:
-            client.tls_set(
-                ca_certs=str(settings.ca_file) if settings.ca_file else None, tls_version=ssl.PROTOCOL_TLS_CLIENT
-            )
+            client.tls_set(*settings.tls_files, tls_version=ssl.PROTOCOL_TLS_CLIENT)
         client.max_inflight_messages_set(1000)
         client.max_queued_messages_set(OUTGOING_MESSAGES)
         client.reconnect_delay_set(1, RECONNECT_MAX_S)
@@ -130,7 +133,7 @@ class Subscriber:
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.connect_async(settings.host, settings.port, KEEPALIVE_S)
+        client.connect_async(self._address.host, self._address.port, KEEPALIVE_S)
         client.loop_start()
 
     def stop(self) -> None:
@@ -142,7 +145,7 @@ class Subscriber:
     def acknowledge(self, messages: Iterable[Message]) -> None:
         """Tell the broker it may forget these. Those of an earlier connection are its to deliver again."""
         for message in messages:
-            if message.qos and message.connection == self._connection:
+            if message.qos and (message.link, message.connection) == (self._link, self._connection):
                 self._client.ack(message.mid, message.qos)
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
@@ -153,7 +156,7 @@ class Subscriber:
         self, client: mqtt.Client, _userdata: Any, _flags: mqtt.ConnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
         if reason.is_failure:
-            self._tell(f"refused: {reason}; check user and password")
+            self._tell(f"refused: {reason}; check user and password, or cert_file")
             return
         self._connection += 1
         client.subscribe([(f"{topic}/#", 1) for topic in SUBSCRIPTIONS])
@@ -164,7 +167,7 @@ class Subscriber:
         if any(reason.is_failure for reason in reasons):
             self._tell(f"subscription refused; check the rights of user {self._settings.user}")
             return
-        log.info("broker connected", host=self._settings.host, port=self._settings.port)
+        log.info("broker connected", broker=str(self._address))
         self.problem = None
         self._connected.set()
 
@@ -177,12 +180,18 @@ class Subscriber:
         was_connected = self._connected.is_set()
         self._connected.clear()
         if was_connected or self.problem is None:
-            self._tell(f"connection lost: {reason}")
+            self._tell(self._refusal() or f"connection lost: {reason}")
+
+    def _refusal(self) -> str | None:
+        """Return what to do about our certificate, when that is why there has never been a connection."""
+        if not self._settings.uses_tls or self._connection:
+            return None
+        return handshake_refusal(*self._address, self._settings.tls_files)
 
     def _tell(self, problem: str) -> None:
         """Say a problem once, not at every attempt."""
         if problem != self.problem:
-            log.warning("no connection to the broker, trying again", host=self._settings.host, reason=problem)
+            log.warning("no connection to the broker, trying again", broker=str(self._address), reason=problem)
         self.problem = problem
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
@@ -191,5 +200,52 @@ class Subscriber:
         except UnicodeDecodeError:
             topic = message._topic.decode("utf-8", "backslashreplace")
         self._inbox.put(
-            Message(topic, bytes(message.payload), message.mid, message.qos, self._connection, time.monotonic())
+            Message(
+                topic, bytes(message.payload), message.mid, message.qos, self._connection, time.monotonic(), self._link
+            )
         )
+
+
+class Subscribers:
+    """Connections to every broker of the settings, used like one: gateways choose which they reach."""
+
+    def __init__(self, settings: BrokerSettings, inbox: Inbox) -> None:
+        self._links = [Subscriber(settings, inbox, link) for link in range(len(settings.addresses))]
+        self._addresses = settings.addresses
+
+    @property
+    def connected(self) -> bool:
+        """Whether every broker has accepted us: gateways may be on the one that has not."""
+        return all(link.connected for link in self._links)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the connections, None when nothing is known to be."""
+        problems = [
+            f"{address}: {link.problem}" if len(self._links) > 1 else link.problem
+            for address, link in zip(self._addresses, self._links, strict=True)
+            if link.problem is not None
+        ]
+        return "; ".join(problems) or None
+
+    def start(self) -> None:
+        """Begin to connect to each. Raises ConfigurationError or OSError when a file cannot be read."""
+        for link in self._links:
+            link.start()
+
+    def stop(self) -> None:
+        """Say goodbye to each."""
+        for link in self._links:
+            link.stop()
+
+    def acknowledge(self, messages: Iterable[Message]) -> None:
+        """Tell the broker each message came from that it may forget it."""
+        messages = list(messages)
+        for link in self._links:
+            link.acknowledge(messages)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
+        """Send a message to every broker that is there, or to the only one as soon as it is."""
+        for link in self._links:
+            if link.connected or len(self._links) == 1:
+                link.publish(topic, payload, qos=qos, retain=retain)

@@ -16,7 +16,7 @@ from cloud_ingest import models
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.reading import Reader
-from cloud_ingest.subscriber import Inbox, Message, Subscriber
+from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
 from station_config.clock import Clock
 
 GROUP_BYTES = 250_000  # about 13,000 records: one transaction
@@ -33,7 +33,7 @@ class IngestWorker:
 
     ingest: Ingest
     inbox: Inbox
-    subscriber: Subscriber
+    subscriber: Subscriber | Subscribers
     clock: Clock
     stored: Callable[[], None]  # called after each transaction
     _trouble: str | None = field(default=None, init=False)

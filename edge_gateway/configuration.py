@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from edge_gateway.endpoint import Endpoint, parse_port
+from station_config.broker_link import BrokerLink, broker_faults
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, load, repeated, rows
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 FilePath = Annotated[Path, Field(strict=False)]
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 MEBIBYTE = 1 << 20
 
 
@@ -50,15 +50,9 @@ class LineConfiguration(StrictModel):
         return parse_port(self.port)
 
 
-class BrokerConfiguration(StrictModel):
+class BrokerConfiguration(BrokerLink):
     """Where records go, and how they are sent. All times are real time."""
 
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=1883, ge=1, le=65535)
-    user: str | None = None
-    password_file: FilePath | None = None
-    tls: bool | None = None
-    ca_file: FilePath | None = None
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     keepalive_s: int = Field(default=20, ge=5, le=3600)
     commit_timeout_s: float = Field(default=30.0, gt=0)
@@ -66,11 +60,7 @@ class BrokerConfiguration(StrictModel):
     backlog_share: float = Field(default=0.25, gt=0, lt=1)
     retry_min_s: float = Field(default=0.5, gt=0)
     retry_max_s: float = Field(default=60.0, gt=0)
-
-    @property
-    def uses_tls(self) -> bool:
-        """TLS as configured; where nothing is said, everywhere but on this machine."""
-        return self.host not in LOCAL_HOSTS if self.tls is None else self.tls
+    first_choice_after_s: float = Field(default=900.0, gt=0)
 
 
 class OutboxConfiguration(StrictModel):
@@ -105,16 +95,19 @@ class GatewayConfiguration(StrictModel):
 
 def load_configuration(path: Path) -> GatewayConfiguration:
     """Return the checked configuration. Raises station_config.errors.ConfigurationError with every fault."""
-    configuration = load(path, GatewayConfiguration, check=_conflicts)
-    return _anchored(configuration, path.resolve().parent)
+    folder = path.resolve().parent
+    configuration = load(
+        path, GatewayConfiguration, check=lambda data: [*_conflicts(data), *broker_faults(data, folder)]
+    )
+    return _anchored(configuration, folder)
 
 
 def _anchored(configuration: GatewayConfiguration, folder: Path) -> GatewayConfiguration:
-    broker = configuration.broker
-    files = {"password_file": broker.password_file, "ca_file": broker.ca_file}
-    anchored = {key: folder / path for key, path in files.items() if path is not None}
     return configuration.model_copy(
-        update={"state_dir": folder / configuration.state_dir, "broker": broker.model_copy(update=anchored)}
+        update={
+            "state_dir": folder / configuration.state_dir,
+            "broker": configuration.broker.anchored(folder),
+        }
     )
 
 

@@ -20,6 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_gateway.configuration import BrokerConfiguration
 from edge_gateway.errors import BrokerRefused, BrokerUnreachable
+from station_config.broker_link import BrokerAddress
+from station_config.certificates import alert_advice, handshake_refusal
 
 HANDSHAKE_DEADLINE_S = 10.0
 MESSAGES_WAITING_AT_MOST = 10_000
@@ -49,11 +51,18 @@ class MqttSession:
     """
 
     def __init__(
-        self, broker: BrokerConfiguration, protocol: str, client_id: str, topics: Sequence[str], will: Will
+        self,
+        broker: BrokerConfiguration,
+        address: BrokerAddress,
+        protocol: str,
+        client_id: str,
+        topics: Sequence[str],
+        will: Will,
     ) -> None:
         self._received: deque[Received] = deque()
         self._received_bytes = 0
         self._broker = broker
+        self.address = address
         self._topics = tuple(topics)
         self._connected: ReasonCode | None = None
         self._subscribed: list[ReasonCode] | None = None
@@ -63,18 +72,23 @@ class MqttSession:
 
     def connect(self) -> None:
         """Connect and subscribe. Raises BrokerUnreachable, BrokerRefused."""
-        where = f"{self._broker.host}:{self._broker.port}"
+        where = str(self.address)
         try:
             self._authenticate()
-            self._client.connect(self._broker.host, self._broker.port, keepalive=self._broker.keepalive_s)
+            self._client.connect(self.address.host, self.address.port, keepalive=self._broker.keepalive_s)
         except ssl.SSLError as error:
-            raise BrokerRefused(
-                f"{where}: TLS failed: {error}; check ca_file, the name in the certificate and the clock"
-            ) from error
+            advice = alert_advice(str(error)) or "check ca_file, the name in the certificate and the clock"
+            raise BrokerRefused(f"{where}: TLS failed: {error}; {advice}") from error
         except OSError as error:
             raise BrokerUnreachable(f"{where}: {error}") from error
         self._reached = True
-        self._wait(lambda: self._connected is not None, f"{where} does not answer CONNECT")
+        try:
+            self._wait(lambda: self._connected is not None, f"{where} does not answer CONNECT")
+        except BrokerUnreachable:
+            refusal = self._broker.uses_tls and self._lost and handshake_refusal(*self.address, self._broker.tls_files)
+            if not refusal:
+                raise
+            raise BrokerRefused(f"{where} refuses the connection: {refusal}") from None
         if self._connected is None or self._connected.is_failure:
             raise BrokerRefused(
                 f"{where} refuses the connection: {self._connected}; check user, password_file and protocol"
@@ -156,7 +170,7 @@ class MqttSession:
 
     def _authenticate(self) -> None:
         if self._broker.uses_tls:
-            self._client.tls_set(ca_certs=str(self._broker.ca_file) if self._broker.ca_file else None)
+            self._client.tls_set(*self._broker.tls_files)
         if self._broker.user is not None:
             self._client.username_pw_set(self._broker.user, self._password())
 

@@ -138,6 +138,7 @@ class Uplink:
         gateway = self._configuration.id
         session = MqttSession(
             self._broker,
+            self._broker.addresses[0],
             self._protocol,
             f"tram-{gateway}",
             (commits_topic(gateway), commands_topic(gateway)),
@@ -147,7 +148,7 @@ class Uplink:
             self._connect(session)
             self._told = ""
             self.counters.connections += 1
-            log.info("connected to the broker", host=self._broker.host, port=self._broker.port, protocol=self._protocol)
+            log.info("connected to the broker", broker=str(session.address), protocol=self._protocol)
             self._serve(session, reader, stop)
         finally:
             # What is under way on a lost connection is sent again on the next one, at once.

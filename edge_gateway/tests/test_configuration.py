@@ -26,10 +26,11 @@ def load_text(folder: Path, text: str) -> GatewayConfiguration:
 
 
 def test_paths_are_meant_from_the_files_own_folder(tmp_path: Path) -> None:
-    configuration = load_text(tmp_path, SMALLEST + '[broker]\npassword_file = "secret"\nca_file = "/etc/ca.pem"\n')
+    configuration = load_text(tmp_path, SMALLEST + '[broker]\npassword_file = "secret"\n')
+    elsewhere = load_text(tmp_path, SMALLEST + '[broker]\npassword_file = "/etc/secret"\n')
 
-    found = configuration.outbox_path, configuration.broker.password_file, configuration.broker.ca_file
-    assert found == (tmp_path / "state" / "outbox.sqlite", tmp_path / "secret", Path("/etc/ca.pem"))
+    found = configuration.outbox_path, configuration.broker.password_file, elsewhere.broker.password_file
+    assert found == (tmp_path / "state" / "outbox.sqlite", tmp_path / "secret", Path("/etc/secret"))
 
 
 @pytest.mark.parametrize(

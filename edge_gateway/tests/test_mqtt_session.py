@@ -56,6 +56,7 @@ def session(port: int, protocol: str = "3.1.1", **settings: Any) -> MqttSession:
     broker = BrokerConfiguration(port=port, **settings)
     return MqttSession(
         broker,
+        broker.addresses[0],
         protocol,
         "tram-gw-test",
         ("tram/v1/commits/gw-test", "tram/v1/commands/gw-test"),
