@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_gateway.command_table import CommandTable
 from edge_gateway.errors import MessageInvalid, SliceRefused
 from edge_gateway.messages import UpMessage, check_message
 from edge_gateway.outbox_losses import LossBook, not_held
@@ -41,6 +42,7 @@ class OutboxStore:
     """Changes to the outbox through one connection."""
 
     def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+        self.commands = CommandTable(connection)
         self._sql = connection
         self._limits = limits
         self._losses = LossBook(connection, self.enqueue, limits.max_age_s)
