@@ -66,6 +66,32 @@ def conductivity_from_25_nlf(conductivity_25_ms_cm: Values, temperature_c: Value
     return conductivity
 
 
+def specific_conductance(conductivity_ms_cm: Values, temperature_c: Values) -> Values:
+    """Return mS/cm that this water would have at 25 °C, by PSS-78: exact for diluted sea water, whatever its salinity.
+
+    A probe's own compensation takes one coefficient for all water; from 28 °C the two differ by up to 1 %.
+    """
+    salinity = practical_salinity(conductivity_ms_cm, temperature_c)
+    reference: Any = 25.0 if _are_numbers(conductivity_ms_cm, temperature_c) else temperature_c * 0.0 + 25.0
+    # Newton's method from a linear guess; salinity rises almost in proportion to conductivity: four steps are plenty.
+    guess: Any = conductivity_ms_cm / (1.0 + 0.02 * (temperature_c - 25.0))
+    for _ in range(4):
+        here: Any = practical_salinity(guess, reference)
+        slope: Any = (practical_salinity(guess * 1.001 + 1e-6, reference) - here) / (guess * 0.001 + 1e-6)
+        guess = guess + (salinity - here) / _away_from_zero(slope)
+    result: Values = guess
+    return result
+
+
+def _away_from_zero(slope: Any) -> Any:
+    """Below 0.01 mS/cm salinity is cut off at zero and has no slope: the guess stays as it is."""
+    if isinstance(slope, float):
+        return slope if slope > 1e-3 else math.inf
+    import numpy as np
+
+    return np.where(slope > 1e-3, slope, np.inf)
+
+
 def _are_numbers(*values: object) -> bool:
     return all(isinstance(value, float | int) for value in values)
 
