@@ -47,6 +47,11 @@ _WIRING = {
         "sdi12": {"uart": 0, "tx": 12, "rx": 13, "de": 14},
     },
 }
+_NO_PINS: dict[str, int | None] = {"uart": 0, "tx": None, "rx": None, "de": None}
+_WITHOUT_BOARD: dict[str, dict[str, int | None]] = {
+    "bus": _NO_PINS,
+    "uplink": _NO_PINS,
+}  # the gateway has lines of its own
 _SDI12 = SerialSettings(baud=1200, bits=7, parity="E")
 _MOST_SENSORS, _MOST_FIELDS = 32, 64  # a station's memory has room for
 _HIGH_BYTE_FIRST = {1: "AB", 2: "AB", 4: "ABCD"}  # the effective order of what has none given
@@ -69,7 +74,9 @@ def board_configuration(
     faults = list(_beyond_the_board(station, known))
     if faults:
         raise ConfigurationError("\n".join(f"station {station.id}: {text}" for text in faults))
-    wiring = _WIRING[station.hardware]
+    wiring: Mapping[str, Mapping[str, int | None]] = (
+        {"bus": _NO_PINS, "uplink": _NO_PINS} if station.hardware == "gateway" else _WIRING[station.hardware]
+    )
     sensors = [_sensor(sensor, known[sensor.instrument], station) for sensor in station.sensors]
     return {
         "version": VERSION,
@@ -102,7 +109,7 @@ def _has_sdi12(station: Station, instruments: Mapping[str, Instrument]) -> bool:
     return any(instruments[sensor.instrument].protocol == "sdi12" for sensor in station.sensors)
 
 
-def _line(wiring: Mapping[str, int], settings: SerialSettings) -> dict[str, int | None]:
+def _line(wiring: Mapping[str, int | None], settings: SerialSettings) -> dict[str, int | None]:
     return {
         "uart": wiring["uart"],
         "baud": settings.baud,
@@ -255,17 +262,28 @@ def _beyond_the_board(station: Station, known: Mapping[str, Instrument]) -> Iter
     """Yield in words what this station asks and a board cannot do."""
     for sensor in station.sensors:
         yield from _impossible_statistics(sensor, known[sensor.instrument], station)
-    pins = [pulse.pin for pulse in station.pulses] + sorted({s.power for s in station.sensors if s.power is not None})
-    lines = ("bus", "uplink", "sdi12") if _has_sdi12(station, known) else ("bus", "uplink")
-    taken = [wire for line in lines for key, wire in _WIRING[station.hardware][line].items() if key != "uart"]
-    for pin in sorted({pin for pin in pins if pin in taken or pins.count(pin) > 1}):
-        yield f"pin {pin} is used twice; the lines take {', '.join(map(str, sorted(taken)))}"
+    yield from (_without_a_board if station.hardware == "gateway" else _pins_used_twice)(station, known)
     extras = sum(len(names) for sensor in station.sensors for names in sensor.statistics.values())
     fields = extras + len(station.pulses) + sum(len(known[s.instrument].parameters) for s in station.sensors)
     if len(station.sensors) > _MOST_SENSORS:
         yield f"{len(station.sensors)} sensors; a board takes {_MOST_SENSORS}"
     if fields > _MOST_FIELDS:
         yield f"its sensors measure {fields} parameters; a board takes {_MOST_FIELDS}"
+
+
+def _pins_used_twice(station: Station, known: Mapping[str, Instrument]) -> Iterator[str]:
+    pins = [pulse.pin for pulse in station.pulses] + sorted({s.power for s in station.sensors if s.power is not None})
+    lines = ("bus", "uplink", "sdi12") if _has_sdi12(station, known) else ("bus", "uplink")
+    taken = [wire for line in lines for key, wire in _WIRING[station.hardware][line].items() if key != "uart"]
+    for pin in sorted({pin for pin in pins if pin in taken or pins.count(pin) > 1}):
+        yield f"pin {pin} is used twice; the lines take {', '.join(map(str, sorted(taken)))}"
+
+
+def _without_a_board(station: Station, known: Mapping[str, Instrument]) -> Iterator[str]:
+    if station.pulses or any(sensor.power is not None for sensor in station.sensors):
+        yield "has no board, so no pins: pulses and power are for stations with one"
+    if _has_sdi12(station, known):
+        yield "has no board: SDI-12 sensors are for stations with one"
 
 
 def _impossible_statistics(sensor: Sensor, instrument: Instrument, station: Station) -> Iterator[str]:

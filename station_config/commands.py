@@ -61,7 +61,10 @@ def flash(
         from station_config.flash import board_files
         from station_config.flash import flash as flash_board
 
-        configuration = encode(board_configuration(load_network(network), station))
+        known = load_network(network)
+        if known.station(station).hardware == "gateway":
+            raise ConfigurationError(f"station {station} has no board: its gateway asks the instruments itself")
+        configuration = encode(board_configuration(known, station))
         keys = _board_keys(key) if key else None
         with _progress(as_json) as report:
             done = flash_board(port, board_files(configuration, keys), report)

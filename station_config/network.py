@@ -107,7 +107,7 @@ class Station(StrictModel):
     river_km: float = Field(ge=0.0, le=500.0)  # from the mouth
     gateway: Id
     address: Address
-    hardware: Literal["esp32", "rp2040"] = "esp32"
+    hardware: Literal["esp32", "rp2040", "gateway"] = "esp32"  # "gateway": no board, the gateway asks the instruments
     sample_interval_s: int = Field(ge=1, le=3600)
     record_interval_s: int = Field(ge=1, le=86400)
     sensors: Several[Sensor] = ()

@@ -245,3 +245,28 @@ def test_intervals_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=said):
         changed(network_text, write_network, (Y520, f"{Y520}{more}\n"))
+
+
+def test_a_station_whose_instruments_the_gateway_asks_has_no_pins(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    without_board = network_text.replace("address = 11", 'address = 11\nhardware = "gateway"', 1)
+
+    configuration = board_configuration(load_network(write_network(without_board)), "xuan-hoa")
+
+    assert (configuration["bus"]["tx"], configuration["uplink"]["rx"]) == (None, None)
+    assert (
+        configuration["sensors"]
+        == board_configuration(load_network(write_network(network_text)), "xuan-hoa")["sensors"]
+    )
+
+
+def test_pulses_and_switched_power_are_for_stations_with_a_board(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    text = network_text.replace(
+        "address = 11", 'address = 11\nhardware = "gateway"\npulses = [{ number = 9, pin = 14, per_pulse = 0.2 }]', 1
+    )
+
+    with pytest.raises(ConfigurationError, match="has no board, so no pins"):
+        board_configuration(load_network(write_network(text)), "xuan-hoa")
