@@ -24,7 +24,7 @@ from edge_gateway.logs import LogFormat, set_up_log
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
-from edge_gateway.system_commands import install
+from edge_gateway.system_commands import doctor, install
 from station_config.clock import Clock, clock_from_environment
 from station_config.errors import ConfigurationError
 
@@ -39,6 +39,7 @@ app = typer.Typer(
     "Example: tram-gateway run --config /etc/tram/gateway.toml",
 )
 app.command()(install)
+app.command()(doctor)
 ConfigOption = Annotated[Path, typer.Option("--config", help="gateway.toml", metavar="FILE")]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
 import tempfile
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +17,14 @@ from typing import Annotated, Any
 import typer
 
 from edge_gateway import installation
-from edge_gateway.configuration import GatewayConfiguration, load_configuration
+from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, load_configuration
+from edge_gateway.doctor.examination import examine
+from edge_gateway.doctor.findings import Finding, Language, Verdict, check, found, language_of, verdict, words, worst
+from edge_gateway.doctor.findings import as_json as finding_as_json
+from edge_gateway.doctor.ports import loop_back
 from edge_gateway.errors import InstallationRefused
 from edge_gateway.installation import Installation, Step, SystemFile
+from station_config.clock import clock_from_environment
 from station_config.errors import ConfigurationError
 
 EXIT_FAILED = 1
@@ -24,6 +32,11 @@ EXIT_CONFIGURATION = 2
 DEFAULT_CONFIG = Path("/etc/tram/gateway.toml")
 DEFAULT_STATE_DIR = Path("/var/lib/tram")
 USUAL_PORT = "/dev/ttyUSB0"
+BADGES = {
+    Language.en: {Verdict.ok: "ok", Verdict.warning: "warning", Verdict.failure: "FAILURE"},
+    Language.vi: {Verdict.ok: "tốt", Verdict.warning: "cảnh báo", Verdict.failure: "HỎNG"},
+}
+COLOURS = {Verdict.ok: "green", Verdict.warning: "yellow", Verdict.failure: "red"}
 
 
 @dataclass
@@ -97,6 +110,69 @@ def install(
         report.show()
     if any(why is not None for _step, why in report.steps):
         raise typer.Exit(EXIT_FAILED)
+
+
+def doctor(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="gateway.toml")] = DEFAULT_CONFIG,
+    lang: Annotated[Language | None, typer.Option("--lang", help="of the report; default: LANG")] = None,
+    loop_back_line: Annotated[
+        str | None,
+        typer.Option(
+            "--loopback",
+            metavar="LINE",
+            help="Only test this line's port; its TX and RX are joined.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts")] = False,
+) -> None:
+    """Find what keeps the gateway from its work: clock, disk, ports, stations, certificates, broker, outbox.
+
+    Changes nothing, and leaves the ports of a running gateway alone. Exit code 1 when something fails.
+
+    Example: sudo -u tram tram-gateway doctor --config /etc/tram/gateway.toml --lang vi
+    """
+    language = lang or language_of(os.environ)
+    try:
+        configuration, clock = load_configuration(config), clock_from_environment(os.environ)
+    except (ConfigurationError, ValueError) as error:
+        _tell([found("configuration-wrong", config, why=str(error))], language, as_json)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+    if loop_back_line is None:
+        findings = _tell(examine(configuration, clock), language, as_json)
+    else:
+        findings = _tell([loop_back(_line(configuration, loop_back_line))], language, as_json)
+    if worst(findings) is Verdict.failure:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _line(configuration: GatewayConfiguration, name: str) -> LineConfiguration:
+    for line in configuration.lines:
+        if line.name == name and not line.endpoint.host:
+            return line
+    serial_lines = [line.name for line in configuration.lines if not line.endpoint.host]
+    typer.echo(f"no line {name!r} with a serial port; there are: {', '.join(serial_lines) or 'none'}", err=True)
+    raise typer.Exit(EXIT_CONFIGURATION)
+
+
+def _tell(findings: Iterable[Finding], language: Language, as_json: bool) -> list[Finding]:
+    """Print each finding as it comes, or all at the end as JSON; return them."""
+    told = []
+    for finding in findings:
+        told.append(finding)
+        if not as_json:
+            _show(finding, language)
+    if as_json:
+        report = {"verdict": worst(told), "findings": [finding_as_json(finding, language) for finding in told]}
+        typer.echo(json.dumps(report, ensure_ascii=False))
+    return told
+
+
+def _show(finding: Finding, language: Language) -> None:
+    text, advice = words(finding, language)
+    badge = typer.style(BADGES[language][verdict(finding)].ljust(9), fg=COLOURS[verdict(finding)], bold=True)
+    typer.echo(f"{badge}{check(finding, language):13} {text}")
+    if advice:
+        typer.echo(textwrap.fill(advice, 100, initial_indent=" " * 23, subsequent_indent=" " * 23))
 
 
 def _plan(config: Path, prefix: Path) -> tuple[Installation, bool]:
