@@ -42,6 +42,8 @@ class BoardSettings:
     size_bytes: int = 1 << 20
     uarts: Mapping[int, Path] = field(default_factory=dict)
     """UART number (0..3): the terminal it is wired to."""
+    uart_pins: Mapping[tuple[int, int], Path] = field(default_factory=dict)
+    """UART number and TX pin: another terminal, which it is wired to on that pin."""
     heap_bytes: int = 120 * 1024
     """As on a 32-bit board; a 64-bit build doubles it."""
     rate: float = 1.0
@@ -56,6 +58,8 @@ class BoardSettings:
     """Lose power in the middle of this flash operation (1 = the first since power-on; 0 = never)."""
     torn_percent: int = 50
     """How much of that operation is done before the power is gone."""
+    pins: Path | None = None
+    """FIFO the board makes, by which others drive its pins: see `drive_pin`."""
     rtc_battery: Path | None = None
     """File that is a clock chip with a battery; without one the clock starts at 0 with the power."""
 
@@ -70,7 +74,7 @@ class BoardSettings:
                 self.size_bytes < 8 * SECTOR_BYTES or self.size_bytes % SECTOR_BYTES != 0,
                 f"flash of {self.size_bytes} bytes: must be a multiple of {SECTOR_BYTES}, at least eight times",
             ),
-            (any(not 0 <= number <= 3 for number in self.uarts), f"UARTs {sorted(self.uarts)}: must be 0 to 3"),
+            (any(not 0 <= number <= 3 for number in self._uart_numbers), f"UARTs {self._uart_numbers}: must be 0 to 3"),
             (self.heap_bytes < 16 * 1024, f"heap of {self.heap_bytes} bytes: must be 16k or more"),
             (not 0 < self.rate <= 1e6, f"rate {self.rate}: must be above 0, at most 1000000"),
             (self.epoch not in (1970, 2000), f"epoch {self.epoch}: must be 1970 or 2000"),
@@ -79,10 +83,15 @@ class BoardSettings:
             (not 0 <= self.torn_percent <= 100, f"torn {self.torn_percent} %: must be 0 to 100"),
         ]
 
+    @property
+    def _uart_numbers(self) -> list[int]:
+        return sorted({*self.uarts, *(number for number, _ in self.uart_pins)})
+
     def environment(self) -> dict[str, str]:
         """Return what the board itself is told (see virtual_board/usermod/vboard/vboard.c)."""
         made_uid = hashlib.sha256(str(self.flash.resolve()).encode()).hexdigest()[:16]
         wires = {f"VB_UART{number}": str(path.absolute()) for number, path in self.uarts.items()}
+        wires |= {f"VB_UART{number}_TX{tx}": str(path.absolute()) for (number, tx), path in self.uart_pins.items()}
         return wires | {
             "VB_CUT": str(self.cut_at_operation),
             "VB_TEAR": str(self.torn_percent),
@@ -90,6 +99,18 @@ class BoardSettings:
             "VB_RATE": repr(float(self.rate)),
             "VB_UID": self.uid or made_uid,
         }
+
+
+def drive_pin(pins: Path, number: int, level: int) -> None:
+    """Hold a pin of a board at a level from outside; `pins` is its FIFO. Of a board that is off nothing is kept.
+
+    Raises OSError when no board has that FIFO open.
+    """
+    fd = os.open(pins, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        os.write(fd, bytes((number | (0x80 if level else 0),)))
+    finally:
+        os.close(fd)
 
 
 def set_rtc_battery(file: Path, shown_s: int) -> None:
@@ -135,7 +156,8 @@ class VirtualBoard:
         terminal = self.console.connect()
         battery = self.settings.rtc_battery
         rtc = None if battery is None else os.open(battery, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        handed_over = [descriptor for descriptor in (flash, rtc) if descriptor is not None]
+        pins = self._open_pins()
+        handed_over = [descriptor for descriptor in (flash, rtc, pins) if descriptor is not None]
         heap_bytes = self.settings.heap_bytes * interpreter.heap_factor
         try:
             self._process = subprocess.Popen(
@@ -148,6 +170,7 @@ class VirtualBoard:
                 cwd="/",
                 env=self.settings.environment()
                 | {"VB_FLASH_FD": str(flash), "VB_SUPERVISOR": str(os.getpid())}
+                | ({} if pins is None else {"VB_PINS_FD": str(pins)})
                 | ({} if rtc is None else {"VB_RTC_FD": str(rtc), "VB_RTC": os.pread(rtc, 64, 0).decode().strip()}),
             )
         finally:
@@ -166,6 +189,15 @@ class VirtualBoard:
             new.unlink(missing_ok=True)
             new.symlink_to(self.console.path)
             new.replace(link)
+
+    def _open_pins(self) -> int | None:
+        """Return the board's end of the FIFO that drives its pins, empty: nothing reaches a board without power."""
+        path = self.settings.pins
+        if path is None:
+            return None
+        if not path.exists():
+            os.mkfifo(path, 0o600)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _open_flash(self) -> int:
         """Return the flash's descriptor, locked for one board; a new flash is all ones."""
@@ -227,14 +259,17 @@ def parse_size(text: str) -> int:
     return int(match[1]) << {"": 0, "k": 10, "m": 20}[match[2].lower()]
 
 
-def parse_uarts(texts: list[str]) -> dict[int, Path]:
-    """Return {number: path} from texts such as 1=/dev/pts/3. Raises ValueError."""
-    uarts = {}
+def parse_uarts(texts: list[str]) -> dict[int | tuple[int, int], Path]:
+    """Return the terminals of texts such as 1=/dev/pts/3, or 1:18=/dev/pts/4 for UART 1 on TX pin 18.
+
+    Raises ValueError.
+    """
+    uarts: dict[int | tuple[int, int], Path] = {}
     for text in texts:
-        number, equals, path = text.partition("=")
-        if not equals or not number.isdecimal() or not path:
-            raise ValueError(f"--uart {text}: expected NUMBER=PATH")
-        uarts[int(number)] = Path(path)
+        match = re.fullmatch(r"(\d+)(?::(\d+))?=(.+)", text)
+        if match is None:
+            raise ValueError(f"--uart {text}: expected NUMBER=PATH or NUMBER:TX_PIN=PATH")
+        uarts[int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))] = Path(match[3])
     return uarts
 
 
@@ -263,7 +298,8 @@ def command(
     flash: Annotated[Path, typer.Option(help="File that is the board's flash; made when it is not there.")],
     size: Annotated[str, typer.Option(help="Size of the flash.")] = "1M",
     uart: Annotated[
-        list[str] | None, typer.Option(help="NUMBER=PATH: terminal a UART is wired to; repeatable.")
+        list[str] | None,
+        typer.Option(help="NUMBER=PATH: terminal a UART is wired to, NUMBER:TX_PIN=PATH on that pin; repeatable."),
     ] = None,
     console: Annotated[Path | None, typer.Option(help="Link to make to the console, for mpremote.")] = None,
     heap: Annotated[str, typer.Option(help="Heap of the board.")] = "120k",
@@ -273,6 +309,7 @@ def command(
     log: Annotated[Path | None, typer.Option(help="File for all that the console says.")] = None,
     cut: Annotated[int, typer.Option(help="Lose power in the middle of the n-th flash operation; 0: never.")] = 0,
     rtc: Annotated[Path | None, typer.Option(help="File that is a clock chip with a battery.")] = None,
+    pins: Annotated[Path | None, typer.Option(help="FIFO to make, by which others drive the board's pins.")] = None,
 ) -> None:
     """Run one virtual station board: real MicroPython with flash, UARTs, console, watchdog and clock.
 
@@ -280,10 +317,12 @@ def command(
     tram-sim board --flash board.flash --uart 1=/dev/pts/3 --console ttyBOARD --rate 60
     """
     try:
+        wires = parse_uarts(uart or [])
         settings = BoardSettings(
             flash=flash,
             size_bytes=parse_size(size),
-            uarts=parse_uarts(uart or []),
+            uarts={key: path for key, path in wires.items() if isinstance(key, int)},
+            uart_pins={key: path for key, path in wires.items() if isinstance(key, tuple)},
             heap_bytes=parse_size(heap),
             rate=rate,
             epoch=epoch,
@@ -292,6 +331,7 @@ def command(
             log=log,
             cut_at_operation=cut,
             rtc_battery=rtc,
+            pins=pins,
         )
     except ValueError as error:
         typer.echo(f"tram-sim board: {error}", err=True)

@@ -27,7 +27,7 @@ import serial
 from mpremote.transport import TransportExecError
 from mpremote.transport_serial import SerialTransport
 
-from simulators.board import BoardSettings, VirtualBoard, parse_size, parse_uarts, set_rtc_battery
+from simulators.board import BoardSettings, VirtualBoard, drive_pin, parse_size, parse_uarts, set_rtc_battery
 from simulators.virtual_board.build import build
 from simulators.virtual_board.console import LOG_BYTES, BoundedLog
 from simulators.virtual_board.errors import BoardFault, VirtualBoardMissing
@@ -407,6 +407,84 @@ def test_a_uart_that_is_not_wired_says_so(board: VirtualBoard) -> None:
         transport.exec("from machine import UART; UART(3, 9600)")
 
 
+def test_a_uart_that_changes_its_pins_speaks_on_another_wire(tmp_path: Path) -> None:
+    change = "u.write(b'one'); u.init(1200, bits=7, parity=0, tx=Pin(18)); u.write(b'two'); u.init(9600, tx=Pin(17))"
+    with wire() as (bus, bus_path), wire() as (other, other_path):
+        wires = {"uarts": {1: Path(bus_path)}, "uart_pins": {(1, 18): Path(other_path)}}
+        with VirtualBoard(settings(tmp_path, **wires)) as board:
+            board.console.wait_for(PROMPT)
+            with repl(board) as transport:
+                transport.exec(f"from machine import Pin, UART; u = UART(1, 9600, tx=Pin(17)); {change}")
+                transport.exec("u.write(b'three')")
+            assert (os.read(bus, 20), os.read(other, 20)) == (b"onethree", b"two")
+
+
+# ---- pins that the outside drives
+
+COUNT_EDGES = "from machine import Pin; seen = []; p = Pin(14, Pin.IN, Pin.PULL_UP); "
+
+
+def test_a_pin_reads_its_pull_up_until_somebody_outside_drives_it(tmp_path: Path) -> None:
+    pins = tmp_path / "pins"
+    with VirtualBoard(settings(tmp_path, pins=pins)) as board:
+        board.console.wait_for(PROMPT)
+        with repl(board) as transport:
+            transport.exec(COUNT_EDGES)
+            open_contact = transport.eval("p.value()")
+            drive_pin(pins, 14, 0)
+            closed = transport.eval("(p.value(), Pin(15, Pin.IN).value())")
+    assert (open_contact, closed) == (1, (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("trigger", "seen"), [("Pin.IRQ_FALLING", [0, 0]), ("Pin.IRQ_RISING", [1, 1]), ("12", [0, 1, 0, 1])]
+)
+def test_an_edge_calls_the_handler_of_its_pin(tmp_path: Path, trigger: str, seen: list[int]) -> None:
+    pins = tmp_path / "pins"
+    with VirtualBoard(settings(tmp_path, pins=pins)) as board:
+        board.console.wait_for(PROMPT)
+        with repl(board) as transport:
+            transport.exec(f"{COUNT_EDGES}p.irq(lambda pin: seen.append(pin.value()), {trigger})")
+            for level in (0, 1, 1, 0, 1):
+                drive_pin(pins, 14, level)
+                drive_pin(pins, 15, level)  # nobody listens there
+                transport.eval("None")  # the board comes round
+            assert transport.eval("seen") == seen
+
+
+def test_edges_wake_a_board_that_sleeps_in_asyncio(tmp_path: Path) -> None:
+    pins = tmp_path / "pins"
+    program = (
+        "import asyncio\nfrom machine import Pin\np = Pin(14, Pin.IN, Pin.PULL_UP)\n"
+        "p.irq(lambda pin: print('EDGE', pin.value()))\nprint('UP')\n"
+        "async def main():\n    await asyncio.sleep(3600)\nasyncio.run(main())\n"
+    )
+    with VirtualBoard(settings(tmp_path, pins=pins)) as board:
+        board.console.wait_for(PROMPT)
+        write_main(board, program)
+        board.power_cut()
+        with pytest.raises(OSError, match="No such device"):  # nobody there
+            drive_pin(pins, 14, 0)
+        board.start()
+        board.console.wait_for("UP")
+        drive_pin(pins, 14, 0)
+        board.console.wait_for("EDGE 0")
+
+
+def test_handlers_that_come_faster_than_the_queue_takes_are_lost_and_nothing_else(tmp_path: Path) -> None:
+    pins = tmp_path / "pins"
+    with VirtualBoard(settings(tmp_path, pins=pins)) as board:
+        board.console.wait_for(PROMPT)
+        with repl(board) as transport:
+            transport.exec(f"{COUNT_EDGES}p.irq(lambda pin: seen.append(1))")
+            for at in range(2000):
+                drive_pin(pins, 14, at % 2)
+            transport.eval("None")
+            seen = transport.eval("len(seen)")
+            assert transport.eval("p.value()") == 1
+    assert 0 < seen <= 2000
+
+
 # ---- settings and the command
 
 
@@ -434,6 +512,7 @@ def test_sizes_and_uarts_are_read_as_people_write_them() -> None:
         2 << 20,
         {1: Path("/dev/a"), 2: Path("b=c")},
     )
+    assert parse_uarts(["1:18=/dev/a"]) == {(1, 18): Path("/dev/a")}
 
 
 def test_a_relative_wire_is_found_from_where_the_command_was_given(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ _POLL_WR = const(4)
 class UART(io.IOBase):
     def __init__(self, id, baudrate=115200, **settings):
         self._id = id
+        self._tx = -1
         self.init(baudrate, **settings)
 
     def init(
@@ -86,7 +87,9 @@ class UART(io.IOBase):
         self._timeout_char = max(
             timeout_char, 2 * 11 * 1000 // baudrate + 1
         )  # two characters at least, as the ports do
-        _vboard.uart_open(self._id, baudrate, bits, -1 if parity is None else parity, stop)
+        if tx is not None:
+            self._tx = tx._id if isinstance(tx, Pin) else tx
+        _vboard.uart_open(self._id, baudrate, bits, -1 if parity is None else parity, stop, self._tx)
 
     def __repr__(self):
         return "UART(%d, baudrate=%d)" % (self._id, self._baudrate)
@@ -153,6 +156,7 @@ class UART(io.IOBase):
 
 
 class Pin:
+    # What nobody outside drives reads as its pull-up, or as it was set.
     IN = const(0)
     OUT = const(1)
     OPEN_DRAIN = const(2)
@@ -161,19 +165,32 @@ class Pin:
     IRQ_RISING = const(8)
     IRQ_FALLING = const(4)
     _levels = {}
+    _inputs = {}  # number: its pull, of those that are inputs
+    _handlers = {}  # number: what _vboard must find alive
 
     def __init__(self, id, mode=-1, pull=-1, *, value=None, alt=-1):
-        self._id = id
+        self._id = id._id if isinstance(id, Pin) else id
         self.init(mode, pull, value=value)
 
     def init(self, mode=-1, pull=-1, *, value=None, alt=-1):
+        if mode == Pin.IN:
+            Pin._inputs[self._id] = pull
+        elif mode != -1:
+            Pin._inputs.pop(self._id, None)
         if value is not None:
             self.value(value)
 
     def value(self, level=None):
-        if level is None:
-            return Pin._levels.get(self._id, 0)
-        Pin._levels[self._id] = 1 if level else 0
+        if level is not None:
+            Pin._levels[self._id] = 1 if level else 0
+            return None
+        if self._id in Pin._inputs:
+            driven = _vboard.pin_level(self._id)
+            if driven is not None:
+                return driven
+            if Pin._inputs[self._id] == Pin.PULL_UP:
+                return 1
+        return Pin._levels.get(self._id, 0)
 
     def __call__(self, level=None):
         return self.value(level)
@@ -187,8 +204,9 @@ class Pin:
     def toggle(self):
         self.value(not self.value())
 
-    def irq(self, handler=None, trigger=0, hard=False):
-        pass
+    def irq(self, handler=None, trigger=IRQ_FALLING | IRQ_RISING, hard=False):
+        Pin._handlers[self._id] = (handler, self)
+        _vboard.pin_irq(self._id, 0 if handler is None else trigger, handler, self)
 
 
 class WDT:

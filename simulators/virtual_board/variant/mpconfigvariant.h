@@ -10,6 +10,12 @@
 #endif
 #define MICROPY_BANNER_MACHINE   MICROPY_HW_BOARD_NAME " with " MICROPY_HW_MCU_NAME
 #define MICROPY_ENABLE_SCHEDULER (1)
+#define MICROPY_SCHEDULER_DEPTH  (8)
+// The scheduler's queue is shared with the signal that edges on pins are (usermod/vboard/pins.c).
+unsigned vboard_hold_pins(void);
+void vboard_let_pins(unsigned were_held);
+#define MICROPY_BEGIN_ATOMIC_SECTION() vboard_hold_pins()
+#define MICROPY_END_ATOMIC_SECTION(were_held) vboard_let_pins(were_held)
 #define MICROPY_REPL_EVENT_DRIVEN (0)
 #define MICROPY_HELPER_REPL      (1)
 #define MICROPY_PY_SYS_PS1_PS2   (1)

@@ -1,4 +1,5 @@
-// UART n of the board is the terminal named by VB_UART<n>: a pty of the bench, or a real serial port.
+// UART n of the board is the terminal named by VB_UART<n>: a pty of the bench, or a real serial port. Where it may be on
+// several pins, VB_UART<n>_TX<pin> names the terminal those pins lead to.
 //
 // A board does not notice when the far end of its wires is taken away. So when the terminal hangs up, the file
 // descriptor is "parked" on a timer that fires twice a second: a poll() on it neither spins nor sleeps for ever, and
@@ -121,12 +122,16 @@ static bool connected(uart_t *uart) {
     return true;
 }
 
-// uart_open(id, baud, bits, parity (-1 none, 0 even, 1 odd), stop)
+// uart_open(id, baud, bits, parity (-1 none, 0 even, 1 odd), stop, TX pin (-1 as it is wired))
 static mp_obj_t uart_open(size_t n_args, const mp_obj_t *args) {
     mp_int_t id = mp_obj_get_int(args[0]);
-    char name[16];
-    snprintf(name, sizeof name, "VB_UART%d", (int)id);
+    char name[32];
+    snprintf(name, sizeof name, "VB_UART%d_TX%d", (int)id, (int)mp_obj_get_int(args[5]));
     const char *path = (id < 0 || id >= UARTS) ? NULL : getenv(name);
+    if (path == NULL && id >= 0 && id < UARTS) {
+        snprintf(name, sizeof name, "VB_UART%d", (int)id);
+        path = getenv(name);
+    }
     if (path == NULL) { mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("UART(%d) is not wired on this board"), (int)id); }
     uart_t *uart = &uarts[id];
     uart->path = path;
@@ -138,7 +143,7 @@ static mp_obj_t uart_open(size_t n_args, const mp_obj_t *args) {
     if (fd < 0) { park(uart); } else { settle(uart, fd, false); }
     return mp_const_none;
 }
-MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(vboard_uart_open_obj, 5, 5, uart_open);
+MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(vboard_uart_open_obj, 6, 6, uart_open);
 
 static mp_obj_t uart_close(mp_obj_t id) {
     uart_t *uart = uart_get(id);

@@ -2,7 +2,8 @@
 // Everything with a choice in it is frozen Python (../../frozen); here is only what Python cannot do.
 //
 // The supervisor (simulators/board.py) hands the board over in the environment:
-//   VB_FLASH_FD  descriptor of the flash's file        VB_UART<n>  terminal of UART n
+//   VB_FLASH_FD  descriptor of the flash's file        VB_UART<n>  terminal of UART n (VB_UART<n>_TX<pin>: on that pin)
+//   VB_PINS_FD   descriptor of a FIFO that drives pins
 //   VB_CUT       die at the n-th flash operation       VB_UID      unique id, hex
 //   VB_TEAR      percent of that operation that is done
 //   VB_EPOCH     1970 or 2000                          VB_RATE     how fast the clock runs
@@ -174,6 +175,7 @@ static mp_obj_t vb_attach(void) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != atoi(supervisor)) { power_off(); }  // it died before we could ask
     }
+    vboard_pins_attach();
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(vb_attach_obj, vb_attach);
@@ -299,6 +301,7 @@ static MP_DEFINE_CONST_FUN_OBJ_2(vb_flash_erase_obj, vb_flash_erase);
 
 // ---- reset = execve of ourselves: same process, same console and flash, fresh heap. Called from a signal handler too.
 static void reset(const char *cause, bool raw) {
+    vboard_pins_detach();
     struct itimerval never = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &never, NULL);
     booted = false;
@@ -413,6 +416,8 @@ static const mp_rom_map_elem_t vb_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_uart_wait), MP_ROM_PTR(&vboard_uart_wait_obj) },
     { MP_ROM_QSTR(MP_QSTR_uart_readinto), MP_ROM_PTR(&vboard_uart_readinto_obj) },
     { MP_ROM_QSTR(MP_QSTR_uart_write), MP_ROM_PTR(&vboard_uart_write_obj) },
+    { MP_ROM_QSTR(MP_QSTR_pin_level), MP_ROM_PTR(&vboard_pin_level_obj) },
+    { MP_ROM_QSTR(MP_QSTR_pin_irq), MP_ROM_PTR(&vboard_pin_irq_obj) },
 };
 static MP_DEFINE_CONST_DICT(vb_globals, vb_globals_table);
 const mp_obj_module_t vb_module = { .base = { &mp_type_module }, .globals = (mp_obj_dict_t *)&vb_globals };
