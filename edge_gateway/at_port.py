@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import serial
@@ -13,6 +13,7 @@ from edge_gateway.errors import ModemUnavailable
 
 READ_S = 0.1
 WRITE_S = 5.0
+STOPPING_S = 15.0  # for the answer to a message that has been handed over
 LINE_BYTES_AT_MOST = 1024
 
 
@@ -24,6 +25,12 @@ class AtPort:
         self._baud = baud
         self._serial: serial.Serial | None = None
         self._pending = bytearray()
+        self._stopping: Callable[[], bool] = lambda: False
+        self._stop_seen_at: float | None = None
+
+    def stop_when(self, stopping: Callable[[], bool]) -> None:
+        """Ask this while waiting, as a sign of life; once it is true, waits end within STOPPING_S."""
+        self._stopping, self._stop_seen_at = stopping, None
 
     @property
     def is_open(self) -> bool:
@@ -62,10 +69,17 @@ class AtPort:
             line = self._take_line()
             if line is not None:
                 yield line
-            elif time.monotonic() >= deadline:
+            elif time.monotonic() >= min(deadline, self._deadline_of_stop()):
                 return
             else:
                 self._pending += self._read()
+
+    def _deadline_of_stop(self) -> float:
+        if not self._stopping():
+            return float("inf")
+        if self._stop_seen_at is None:
+            self._stop_seen_at = time.monotonic()
+        return self._stop_seen_at + STOPPING_S
 
     def _read(self) -> bytes:
         with self._losing_the_port():

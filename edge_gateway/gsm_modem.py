@@ -128,6 +128,10 @@ class GsmModem:
             self._ask("AT+CFUN=1,1")
         self.close()
 
+    def stop_when(self, stopping: Callable[[], bool]) -> None:
+        """Ask this while waiting for the modem; once it is true, waits are short."""
+        self._port.stop_when(stopping)
+
     def close(self) -> None:
         """Let go of the port."""
         self._ready = False
