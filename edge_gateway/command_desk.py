@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from edge_gateway import command_policy as policy
 from edge_gateway.command_policy import Admission, Do, Turn
 from edge_gateway.command_table import Load, Memory, StoredCommand
-from edge_gateway.command_work import Work
+from edge_gateway.command_work import CommandWork
 from edge_gateway.errors import CommandError, JobExpired, LinkError, OutboxError, OutboxUnavailable
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
@@ -62,7 +62,7 @@ class CommandDesk:
     """Commands of one gateway. `deliver` from any thread, `run` in a thread of its own."""
 
     def __init__(
-        self, gateway: str, keys: Mapping[str, Ed25519PublicKey], outbox: Outbox, work: Work, clock: Clock
+        self, gateway: str, keys: Mapping[str, Ed25519PublicKey], outbox: Outbox, work: CommandWork, clock: Clock
     ) -> None:
         self.counters = DeskCounters()
         self._gateway = gateway

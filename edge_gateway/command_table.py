@@ -126,4 +126,5 @@ class CommandTable:
 def stored_command(row: tuple[Any, ...]) -> StoredCommand:
     """Return a row of the table, its columns in order, with its JSON read."""
     progress, result = row[-2:]
-    return StoredCommand(*row[:-2], json.loads(progress or "{}"), json.loads(result) if result else None)
+    read = (json.loads(progress or "{}"), json.loads(result) if result else None)
+    return StoredCommand._make((*row[:-2], *read))

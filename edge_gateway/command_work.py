@@ -38,7 +38,7 @@ class Place(NamedTuple):
     address: int
 
 
-class Work:
+class CommandWork:
     """Carries commands out. `restart` has the gateway's process begin anew; `recent_log` returns its newest lines."""
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from edge_gateway.endpoint import Endpoint, parse_port
+from edge_gateway.warning_configuration import WarningConfiguration, warning_faults
 from station_config.broker_link import BrokerLink, broker_faults
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, load, repeated, rows
 
@@ -70,6 +71,12 @@ class OutboxConfiguration(StrictModel):
     max_age_days: float = Field(default=60.0, gt=0)
 
 
+class CommandsConfiguration(StrictModel):
+    """Whose commands are carried out: the public keys (.pem) in a folder; none without it."""
+
+    keys_dir: FilePath | None = None
+
+
 class GatewayConfiguration(StrictModel):
     """The whole of gateway.toml. Relative paths are meant from the file's own folder."""
 
@@ -78,8 +85,11 @@ class GatewayConfiguration(StrictModel):
     poll_interval_s: float = Field(default=1.0, gt=0)
     clock_tolerance_s: float = Field(default=2.0, ge=1.0)
     status_interval_s: float = Field(default=60.0, gt=0)
+    network: FilePath | None = None
     broker: BrokerConfiguration = BrokerConfiguration()
     outbox: OutboxConfiguration = OutboxConfiguration()
+    commands: CommandsConfiguration = CommandsConfiguration()
+    warning: WarningConfiguration | None = None
     lines: Several[LineConfiguration] = Field(alias="line")
 
     @property
@@ -97,16 +107,22 @@ def load_configuration(path: Path) -> GatewayConfiguration:
     """Return the checked configuration. Raises station_config.errors.ConfigurationError with every fault."""
     folder = path.resolve().parent
     configuration = load(
-        path, GatewayConfiguration, check=lambda data: [*_conflicts(data), *broker_faults(data, folder)]
+        path,
+        GatewayConfiguration,
+        check=lambda data: [*_conflicts(data), *warning_faults(data), *broker_faults(data, folder)],
     )
     return _anchored(configuration, folder)
 
 
 def _anchored(configuration: GatewayConfiguration, folder: Path) -> GatewayConfiguration:
+    keys_dir = configuration.commands.keys_dir
     return configuration.model_copy(
         update={
             "state_dir": folder / configuration.state_dir,
+            "warning": configuration.warning and configuration.warning.anchored(folder),
+            "network": configuration.network and folder / configuration.network,
             "broker": configuration.broker.anchored(folder),
+            "commands": CommandsConfiguration(keys_dir=keys_dir and folder / keys_dir),
         }
     )
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from edge_gateway.command_desk import CommandDesk
+from edge_gateway.command_work import CommandWork
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact, ContactBook
 from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
@@ -33,30 +37,57 @@ STOP_DEADLINE_S = 30.0
 Work = Callable[[threading.Event], None]
 
 
+@dataclass(frozen=True)
+class CommandSetup:
+    """What commands need besides the gateway: whose are carried out, its own newest log lines."""
+
+    keys: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
+    recent_log: Callable[[], list[str]] = list
+    restart: threading.Event = field(default_factory=threading.Event)
+    """Set when a command asks for a new process; the gateway stops then."""
+
+
 def run_gateway(
-    configuration: GatewayConfiguration, clock: Clock, stop: threading.Event, service: ServiceManager
+    configuration: GatewayConfiguration,
+    clock: Clock,
+    stop: threading.Event,
+    service: ServiceManager,
+    commands: CommandSetup | None = None,
 ) -> None:
     """Run until `stop` is set; a damaged outbox is replaced on the way. Raises OutboxUnavailable."""
+    commands = commands or CommandSetup()
     limits = Limits(configuration.outbox.max_bytes, configuration.outbox.max_age_days * SECONDS_PER_DAY)
     with _only_one(configuration.state_dir):
         while not stop.is_set():
             outbox = open_outbox(configuration.outbox_path, limits, clock)
             try:
-                _run_with(configuration, outbox, clock, stop, service)
+                _run_with(configuration, outbox, clock, stop, service, commands)
             finally:
                 outbox.close()
 
 
 def _run_with(
-    configuration: GatewayConfiguration, outbox: Outbox, clock: Clock, stop: threading.Event, service: ServiceManager
+    configuration: GatewayConfiguration,
+    outbox: Outbox,
+    clock: Clock,
+    stop: threading.Event,
+    service: ServiceManager,
+    commands: CommandSetup,
 ) -> None:
     """Run lines and uplink on one outbox until `stop` is set or the outbox turns out damaged."""
     contacts = ContactBook(tuple(station.id for station in configuration.stations))
-    uplink = Uplink(configuration, outbox, contacts, clock)
+    pollers = {line.name: LinePoller(configuration, line, outbox, contacts, clock) for line in configuration.lines}
+
+    def restart() -> None:
+        commands.restart.set()
+        stop.set()
+
+    work = CommandWork(configuration, pollers, clock, commands.recent_log, restart)
+    desk = CommandDesk(configuration.id, commands.keys, outbox, work, clock)
+    uplink = Uplink(configuration, outbox, contacts, clock, desk.deliver, lambda: {"commands": desk.status()})
     outbox.on_change(uplink.wake)
-    works: dict[str, Work] = {"uplink": uplink.run}
-    for line in configuration.lines:
-        works[f"line {line.name}"] = LinePoller(configuration, line, outbox, contacts, clock).run
+    works: dict[str, Work] = {"uplink": uplink.run, "commands": desk.run}
+    works |= {f"line {name}": poller.run for name, poller in pollers.items()}
     silence_s = longest_silence_s(line.timeout_s for line in configuration.lines)
     stop_works, watchdog = threading.Event(), Watchdog(service, silence_s)
     watchdog.watch("outbox", lambda: outbox.busy_since)
@@ -73,6 +104,8 @@ def _run_with(
         lines=len(configuration.lines),
         stations=len(configuration.stations),
     )
+    if not commands.keys:
+        log.warning("no keys of commands: no command is carried out", advice="[commands] keys_dir in gateway.toml")
     for thread in (*threads, watch):
         thread.start()
     service.ready()

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 LINES_KEPT = 200
@@ -21,7 +22,8 @@ class LogRing:
 
     def __call__(self, _logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Keep one entry."""
-        kept = {key: value for key, value in event.items() if key != "exc_info"}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        kept = {"time": now, **{key: value for key, value in event.items() if key != "exc_info"}}
         with self._lock:
             self._lines.append(json.dumps(kept, default=str, ensure_ascii=False)[:LINE_CHARACTERS])
         return event

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from edge_gateway.log_ring import LogRing
+
 # sd-daemon(3): a line that begins with <n> has that priority in the journal; the numbers are syslog's.
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
@@ -24,13 +26,17 @@ class LogFormat(StrEnum):
     console = "console"
 
 
-def set_up_log(log_format: LogFormat, environment: Mapping[str, str]) -> None:
-    """Write the log to stderr from now on."""
+def set_up_log(log_format: LogFormat, environment: Mapping[str, str], recent: LogRing | None = None) -> None:
+    """Write the log to stderr from now on, and its newest lines to `recent`."""
     # pymodbus writes a line for every timeout; the link counts them, and tells when a station's state changes.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     chosen = _detected(environment, sys.stderr) if log_format is LogFormat.auto else log_format
     structlog.configure(
-        processors=[structlog.processors.add_log_level, *_processors(chosen)],
+        processors=[
+            structlog.processors.add_log_level,
+            *([recent] if recent else []),
+            *_processors(chosen),
+        ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,

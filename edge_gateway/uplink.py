@@ -75,8 +75,12 @@ class Uplink:
         contacts: ContactBook,
         clock: Clock,
         commands_in: Callable[[bytes], None] | None = None,
+        more_status: Callable[[], dict[str, object]] = dict,
     ) -> None:
-        """`commands_in` is called in the uplink's thread with each payload of the commands topic; it must be quick."""
+        """`commands_in` is called in the uplink's thread with each payload of the commands topic; it must be quick.
+
+        What `more_status` returns is published with the status.
+        """
         self.counters = UplinkCounters()
         self._configuration = configuration
         self._broker = configuration.broker
@@ -85,6 +89,7 @@ class Uplink:
         self._contacts = contacts
         self._clock = clock
         self._commands_in = commands_in
+        self._more_status = more_status
         self._under_way: list[UnderWay] = []
         self._messages_up = MessagesUp(configuration.broker.commit_timeout_s)
         self._window = policy.LEAST_WINDOW
@@ -281,7 +286,7 @@ class Uplink:
 
     def _publish_status(self, session: MqttSession, reader: OutboxReader) -> None:
         status = read_status(self._configuration, reader, self._clock.now(), self._contacts.all())
-        session.publish(status_topic(self._configuration.id), _json(status), retain=True)
+        session.publish(status_topic(self._configuration.id), _json(status | self._more_status()), retain=True)
 
     def _offline(self) -> bytes:
         return _json({"gateway": self._configuration.id, "online": False})
