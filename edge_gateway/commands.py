@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -14,19 +15,22 @@ from zoneinfo import ZoneInfo
 
 import structlog
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 from rich.table import Table
 
 from edge_gateway.configuration import GatewayConfiguration, load_configuration
 from edge_gateway.errors import GatewayError
-from edge_gateway.gateway import run_gateway
+from edge_gateway.gateway import CommandSetup, run_gateway
+from edge_gateway.log_ring import LogRing
 from edge_gateway.logs import LogFormat, set_up_log
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
 from edge_gateway.system_commands import doctor, install
 from station_config.clock import Clock, clock_from_environment
-from station_config.errors import ConfigurationError
+from station_config.command_keys import load_public_folder
+from station_config.errors import ConfigurationError, KeyRefused
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -55,15 +59,20 @@ def run(
     Example: tram-gateway run --config /etc/tram/gateway.toml
     """
     configuration, clock = _prepare(config)
-    set_up_log(log_format, os.environ)
+    recent = LogRing()
+    commands = CommandSetup(_load_keys(configuration), recent.lines)
+    set_up_log(log_format, os.environ, recent)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
-        run_gateway(configuration, clock, stop, ServiceManager.from_environment(os.environ, os.getpid()))
+        run_gateway(configuration, clock, stop, ServiceManager.from_environment(os.environ, os.getpid()), commands)
     except GatewayError as error:
         structlog.get_logger().error("the gateway cannot run", reason=str(error))
         raise typer.Exit(EXIT_FAILED) from None
+    if commands.restart.is_set():
+        structlog.get_logger().info("beginning anew, as a command asks")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  the command line it was started with
 
 
 @app.command()
@@ -97,6 +106,15 @@ def _prepare(config: Path) -> tuple[GatewayConfiguration, Clock]:
         return load_configuration(config), clock_from_environment(os.environ)
     except (ConfigurationError, ValueError) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+
+
+def _load_keys(configuration: GatewayConfiguration) -> dict[str, Ed25519PublicKey]:
+    folder = configuration.commands.keys_dir
+    try:
+        return {} if folder is None else load_public_folder(folder)
+    except KeyRefused as error:
+        typer.echo(f"[commands] keys_dir: {error}", err=True)
         raise typer.Exit(EXIT_CONFIGURATION) from None
 
 
