@@ -12,6 +12,7 @@ from edge_gateway.outbox_schema import GENERATION, bring_up_to_date, generation
 BUSY_TIMEOUT_S = 10.0
 DAMAGED_FILES_KEPT = 3
 WAL_BYTES_KEPT = 4 << 20
+SYNCHRONOUS = "FULL"  # each commit is on disk when it returns
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -70,7 +71,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         if found != ["ok"]:
             raise OutboxDamaged(f"{path}: {found[0]}")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
         _check_schema(connection, path)
     except sqlite3.Error as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import random
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +28,11 @@ class Cut:
     operation: int  # 1 = the first flash operation of it
     torn_percent: int = 50  # how much of the operation is done
     then: int | None = None  # and the same in the start after it
+    kept: str | None = None  # for a disk with a cache: what of the writes not synced is on it
 
     def __str__(self) -> str:
+        if self.kept is not None:
+            return f"{self.row} {self.operation} with {self.kept}"
         second = f" then {self.then}" if self.then is not None else ""
         return f"{self.row} {self.operation} at {self.torn_percent} percent{second}"
 
@@ -147,7 +151,5 @@ def _try_in_new_folder(table: Table, cut: Cut, folder: Path) -> Outcome:
     own.mkdir()
     outcome = table.try_cut(cut, own)
     if not outcome.faults:  # what failed is left for a look
-        for file in own.iterdir():
-            file.unlink()
-        own.rmdir()
+        shutil.rmtree(own)
     return outcome

@@ -1,0 +1,43 @@
+"""Some of the gateway's power cuts, and that they find a gateway that does not keep its word."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from hil_tests.cuts.gateway import GatewayCuts
+from hil_tests.cuts.gateway_judge import LOST
+from hil_tests.cuts.table import sample, try_all
+from hil_tests.disk.shim import ShimMissing, build
+
+HASTY = "import edge_gateway.outbox_file as file; file.SYNCHRONOUS = 'OFF'; "
+START = "from edge_gateway.commands import app; app()"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shim() -> None:
+    try:
+        build()
+    except ShimMissing as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+def test_a_power_cut_costs_the_gateway_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = GatewayCuts()
+    chosen = sample(table.cuts(tmp_path), 8, seed=1)
+    tally = try_all(table, chosen, tmp_path, boards=2, tried=lambda: None)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{tally.line()} (sampled; all: make cuts ARGS=gateway)\n")
+    assert tally.is_clean, "\n".join(tally.faults)
+
+
+def test_a_gateway_that_acknowledges_before_the_disk_has_it_is_found_out(tmp_path: Path) -> None:
+    table = GatewayCuts(program=[sys.executable, "-c", HASTY + START], lives=["ordinary"])
+    cuts = [cut for cut in table.cuts(tmp_path) if cut.row == "append"]
+    tally = try_all(table, sample(cuts, 20, seed=1), tmp_path, boards=2, tried=lambda: None)
+    assert tally.total[LOST] > 0
