@@ -6,6 +6,7 @@ class Check:
     # Takes values out of the content and collects what is wrong with them.
     def __init__(self):
         self.faults = []
+        self._known = {}  # numbers and tuples: all that are equal become one object
 
     def fault(self, where, text):
         if len(self.faults) < 20:
@@ -42,7 +43,7 @@ class Check:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             self.fault("%s.%s" % (where, key), "must be a number, not %r" % (value,))
             return default
-        return value
+        return self._known.setdefault(value, value)
 
     def choice(self, table, key, where, choices, default=None):
         value = table.get(key, default)
@@ -56,4 +57,5 @@ class Check:
         if not isinstance(value, list) or not all(isinstance(entry, int) for entry in value):
             self.fault("%s.%s" % (where, key), "must be a list of whole numbers")
             return ()
-        return tuple(value)
+        value = tuple(value)
+        return self._known.setdefault(value, value)

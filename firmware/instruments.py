@@ -8,20 +8,17 @@ from firmware import const, rtu
 from firmware import ticks as real_ticks
 from firmware.bus import Patience
 from firmware.errors import BusError, Refused
-from firmware.sampler import Channel, to_count
+from firmware.sampler import to_count
 
-_FORMATS = {"u8": "B", "u16": ">H", "i16": ">h", "u32": ">I", "i32": ">i", "f32": ">f"}
+# A value in an answer: its type's place here in the low half of a byte, the order of its bytes in the high one
+_TYPES = ("u8", "u16", "i16", "u32", "i32", "f32")
+_FORMATS = ("B", ">H", ">h", ">I", ">i", ">f")
+_SIZES = b"\x01\x02\x02\x04\x04\x04"
 _UNSIGNED = {1: "B", 2: ">H", 4: ">I"}
-# Where the bytes A B C D stand on the wire, most significant first
-_PLACES = {
-    "A": (0,),
-    "AB": (0, 1),
-    "BA": (1, 0),
-    "ABCD": (0, 1, 2, 3),
-    "BADC": (1, 0, 3, 2),
-    "CDAB": (2, 3, 0, 1),
-    "DCBA": (3, 2, 1, 0),
-}
+# The byte that belongs in place i, most significant first, stands at i ^ this
+_ORDERS = {"A": 0, "AB": 0, "BA": 1, "ABCD": 0, "BADC": 1, "CDAB": 2, "DCBA": 3}
+_FIELD = "<BBff"  # where, what, scale, offset
+_FIELD_SIZE = const(10)
 _SCRATCH = bytearray(4)  # one value, most significant byte first; the fields of all instruments are decoded in turn
 
 _SILENT_AFTER = const(3)  # samples without an answer in a row: asked less often, and started anew when it is back
@@ -29,30 +26,40 @@ _PAUSES = (1, 2, 4, 8)  # samples it is left alone after each further silence
 _LONGEST_WAIT_MS = const(60000)  # whatever an instrument says of itself: the watch over the loops bears twice as much
 
 
-def _put_in_order(data, at, order):
-    # Puts a value's bytes into _SCRATCH, most significant first, whatever order the instrument sends; returns its size.
-    places = _PLACES[order]
-    for i in range(len(places)):
-        _SCRATCH[i] = data[at + places[i]]
-    return len(places)
+def _kind(type, order):
+    return _TYPES.index(type) | _ORDERS[order] << 4
 
 
-def decode_field(field, data):
-    # The count of a configured field in the data of an answer; None = the instrument says it has no value.
-    size = _put_in_order(data, field.at, field.order)
-    value = struct.unpack_from(_FORMATS[field.type], _SCRATCH)[0]
+def _number_at(data, at, kind):
+    # The number there; its bytes stay in _SCRATCH, most significant first.
+    order = kind >> 4
+    kind &= 15
+    for i in range(_SIZES[kind]):
+        _SCRATCH[i] = data[at + (i ^ order)]
+    return struct.unpack_from(_FORMATS[kind], _SCRATCH)[0]
+
+
+def packed(fields):
+    # configuration.Fields as bytes, without what a channel knows and the invalid codes.
+    return b"".join(
+        [struct.pack(_FIELD, field.at, _kind(field.type, field.order), field.scale, field.offset) for field in fields]
+    )
+
+
+def decode_field(fields, number, data, decimals, invalid):
+    # The count of a packed field in the data of an answer; None = the instrument says it has no value.
+    at, kind, scale, offset = struct.unpack_from(_FIELD, fields, number * _FIELD_SIZE)
+    value = _number_at(data, at, kind)
     # Invalid codes stand as the manual has them: -9999 or 0xFFFF for whole numbers, the bits or the number for floats.
-    invalid = field.invalid
-    if invalid and (value in invalid or struct.unpack_from(_UNSIGNED[size], _SCRATCH)[0] in invalid):
+    if invalid and (value in invalid or struct.unpack_from(_UNSIGNED[_SIZES[kind & 15]], _SCRATCH)[0] in invalid):
         return None
-    return to_count(value * field.scale + field.offset, field.decimals)
+    return to_count(value * scale + offset, decimals)
 
 
 def status_is_ok(status, data):
     if status is None:
         return True
-    _put_in_order(data, status.at, status.order)
-    raw = struct.unpack_from(_FORMATS[status.type], _SCRATCH)[0]
+    raw = _number_at(data, status.at, _kind(status.type, status.order))
     return (raw if status.mask is None else raw & status.mask) in status.ok
 
 
@@ -61,54 +68,83 @@ def _speaks_for_all(status):
 
 
 class Instrument:
-    # sensor: a configuration.Sensor. channels: one per field, in the order of the file.
+    # sensor: a configuration.Sensor. What of it is needed later is taken over, mostly in a smaller form.
+    # channels: of the station; it gets a row per field, in the order of the file.
     # clock: warm-up is seconds of its uptime, so a bench that runs faster warms up faster.
     # ticks: waits between two questions are real time, because the instrument is real.
-    def __init__(self, sensor, clock, ticks=real_ticks):
+
+    # What only some instruments have stands here and not in each of them.
+    _start = None  # a configuration.Start
+    _start_request = None
+    _measuring_ms = None  # how long it says it measures, once it was asked
+    _wait_ms = 0
+    _wait_since_ms = 0
+    _wake_ms = 0
+    _wake_request = None
+    _burst = None
+    _verdicts = 0  # reads whose status speaks for all
+    _invalid: dict = {}  # type: ignore[type-arg]  # field: codes for "no value"
+    _speeds: dict = {}  # type: ignore[type-arg]  # field of a direction: field of the speed it is weighted with
+
+    def __init__(self, sensor, clock, channels, ticks=real_ticks):
         fields = [field for read in sensor.reads for field in read.fields]
-        parameters = [field.parameter for field in fields]
-        self.channels = [
-            Channel(sensor.number, field.parameter, field.decimals, field.statistic, field.rhythm) for field in fields
-        ]
-        self._sensor = sensor
+        self._channels = channels
+        self._first = len(channels)  # its rows
+        for field in fields:
+            channels.add(sensor.number, field.parameter, field.decimals, field.statistic, field.rhythm)
+        self._fields = packed(fields)
         self._clock = clock
         self._ticks = ticks
         self._patience = Patience(sensor.timeout_ms)
-        self._requests = [rtu.read_request(sensor.address, read.fc, read.register, read.count) for read in sensor.reads]
-        self._start_request = None if sensor.start is None else start_request(sensor)
-        self._wake_request = wake_request(sensor) if sensor.wake_ms else None
-        self._verdicts = sum([1 for read in sensor.reads if _speaks_for_all(read.status)])
-        # One sample, a place per channel; and where in it the speed stands that a direction is weighted with
-        self._counts = [None] * len(fields)
-        self._good = [True] * len(fields)
-        self._speeds = [None if field.speed is None else parameters.index(field.speed) for field in fields]
-        self._burst = None
-        if sensor.burst is not None:
-            from firmware.burst import Reader
-
-            self._burst = Reader(sensor.burst, ticks)
+        self._reads = [
+            (rtu.read_request(sensor.address, read.fc, read.register, read.count), len(read.fields), read.status)
+            for read in sensor.reads
+        ]
+        self._retries = sensor.retries
+        self._every = sensor.every
+        self._warmup_ms = sensor.warmup_ms
         self.turn = 0  # it is read when this is 0
         self._is_due = False
         self.started = sensor.start is None
         self._start_failed = False
         self._warm_since_s = 0  # seconds of uptime: power comes on with the board
-        self._measuring_ms = None  # how long it says it measures, once it was asked
-        self._wait_ms = 0
-        self._wait_since_ms = 0
         self._silent = 0
         self._pause = 0
+        self._take_rare(sensor, fields, ticks)
+
+    def _take_rare(self, sensor, fields, ticks):
+        if sensor.start is not None:
+            self._start = sensor.start
+            self._start_request = start_request(sensor)
+        if sensor.wake_ms:
+            self._wake_ms = sensor.wake_ms
+            self._wake_request = wake_request(sensor)
+        if sensor.burst is not None:
+            from firmware.burst import Reader
+
+            self._burst = Reader(sensor.burst, ticks)
+        verdicts = [read for read in sensor.reads if _speaks_for_all(read.status)]
+        if verdicts:
+            self._verdicts = len(verdicts)
+        invalid = {i: field.invalid for i, field in enumerate(fields) if field.invalid}
+        if invalid:
+            self._invalid = invalid
+        parameters = [field.parameter for field in fields]
+        speeds = {i: parameters.index(field.speed) for i, field in enumerate(fields) if field.speed is not None}
+        if speeds:
+            self._speeds = speeds
 
     async def start(self, client):
         # Before anything is read: wake it, and start its measurement if it wants that now.
-        sensor = self._sensor
+        start = self._start
         self._is_due = self.turn == 0
-        self.turn = (self.turn + 1) % sensor.every
+        self.turn = (self.turn + 1) % self._every
         self._start_failed = False
         if not self._is_due or self._pause:
             return
-        if sensor.wake_ms:
+        if self._wake_ms:
             await self._wake(client)
-        if sensor.start is not None and sensor.start.each_sample:
+        if start is not None and start.each_sample:
             self.started = False
             if not self._is_warm():
                 return
@@ -125,11 +161,12 @@ class Instrument:
         except Refused:
             pass
         except BusError:
-            self._wait(self._sensor.wake_ms)
+            self._wait(self._wake_ms)
 
     async def begin(self, client):
         # Raises BusError. An instrument that refuses its start measures by itself.
-        start = self._sensor.start
+        start = self._start
+        assert start is not None  # else it is started from the beginning
         await self._finish_wait()
         try:
             await client.ask(self._start_request, self._patience)
@@ -142,7 +179,8 @@ class Instrument:
 
     async def _ask_wait(self, client, start):
         if self._measuring_ms is None:
-            question = rtu.read_request(self._sensor.address, rtu.READ_HOLDING, start.wait_register, 1)
+            assert self._start_request is not None
+            question = rtu.read_request(self._start_request[0], rtu.READ_HOLDING, start.wait_register, 1)
             data = await client.ask(question, self._patience)
             self._measuring_ms = int((data[0] << 8 | data[1]) * start.wait_factor)
         return self._measuring_ms
@@ -161,16 +199,15 @@ class Instrument:
     def _is_warm(self):
         # One second more than warm-up asks for: uptime is in whole seconds.
         warm_s = self._clock.uptime_s() - self._warm_since_s
-        warmup_ms = self._sensor.warmup_ms
-        return warmup_ms == 0 or (warm_s - 1) * 1000 >= warmup_ms
+        return self._warmup_ms == 0 or (warm_s - 1) * 1000 >= self._warmup_ms
 
     async def sample(self, client):
         # Read all fields once and give each channel its sample. An instrument that keeps silent costs the others
         # one timeout now and then, no more.
         if not self._is_due:
             return
-        for i in range(len(self._counts)):
-            self._counts[i], self._good[i] = None, True
+        number = len(self._fields) // _FIELD_SIZE
+        counts, good = [None] * number, [True] * number  # a place per field
         if self._pause:
             self._pause -= 1
         elif self._start_failed:
@@ -178,37 +215,41 @@ class Instrument:
         elif self.started and self._is_warm():
             await self._finish_wait()
             if self._burst is None:
-                await self._read_all(client)
+                await self._read_all(client, counts, good)
             else:
-                await self._burst.read(lambda: self._read_all(client), self._counts, self._good)
-        self._add()
+                await self._burst.read(lambda: self._read_all(client, counts, good), counts, good)
+        self._add(counts, good)
 
-    async def _read_all(self, client):
+    async def _read_all(self, client, counts, good):
         # Fills in what is read; stops at the first read that brings nothing. Returns whether all were answered.
         at = verdicts = 0
         answered = True
-        for read, request in zip(self._sensor.reads, self._requests):
+        for request, number, status in self._reads:
             try:
-                data = await client.ask(request, self._patience, 0 if self._silent else self._sensor.retries)
+                data = await client.ask(request, self._patience, 0 if self._silent else self._retries)
             except Refused:
-                at += len(read.fields)
+                at += number
                 continue
             except BusError:
                 answered = False
                 break
-            good = status_is_ok(read.status, data)
-            verdicts += good and _speaks_for_all(read.status)
-            for field in read.fields:
-                self._counts[at], self._good[at] = decode_field(field, data), good
-                at += 1
+            is_ok = status_is_ok(status, data)
+            verdicts += is_ok and _speaks_for_all(status)
+            for i in range(at, at + number):
+                counts[i], good[i] = self._decode(i, data), is_ok
+            at += number
         if verdicts < self._verdicts:  # a status that could not be read vouches for nothing
-            for i in range(len(self._good)):
-                self._good[i] = False
+            for i in range(len(good)):
+                good[i] = False
         if answered:
             self._silent = 0
         else:
             self._note_silence()
         return answered
+
+    def _decode(self, number, data):
+        decimals = self._channels.decimals[self._first + number]
+        return decode_field(self._fields, number, data, decimals, self._invalid.get(number))
 
     def _note_silence(self):
         self._silent = min(self._silent + 1, _SILENT_AFTER + len(_PAUSES) - 1)
@@ -218,15 +259,16 @@ class Instrument:
 
     def power_came_on(self):
         # It begins anew. Ahead of a sample firmware.power calls begin() then, for what wants an order to start.
-        self.started = self._sensor.start is None
-        self._measuring_ms = None
+        self.started = self._start is None
+        if not self.started:
+            self._measuring_ms = None
         self._warm_since_s = self._clock.uptime_s()
 
-    def _add(self):
+    def _add(self, counts, good):
         # A direction without a speed beside it counts the same in every sample.
-        for i, channel in enumerate(self.channels):
-            speed = self._speeds[i]
-            channel.add(self._counts[i], self._good[i], 1 if speed is None else self._counts[speed])
+        for i in range(len(counts)):
+            speed = self._speeds.get(i)
+            self._channels.sample(self._first + i, counts[i], good[i], 1 if speed is None else counts[speed])
 
 
 def wake_request(sensor):

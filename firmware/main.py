@@ -16,6 +16,7 @@ from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
+from firmware.sampler import Channels
 from firmware.station import Station
 from firmware.upkeep import Upkeep
 from firmware.uplink import Server, Uplink
@@ -82,11 +83,13 @@ def _open_journal(configuration, log):
 
 
 def _assemble(configuration, on_trial, clock, journal, log):
-    client, instruments = _instruments(configuration, clock, log)
+    channels = Channels()
+    client, instruments = _instruments(configuration, channels, clock, log)
     uplink_line = _open_line(configuration.uplink, log, "uplink")
-    pulses = _pulse_inputs(configuration, journal, log)
     supplies = _supplies(configuration, instruments, log)
-    station = Station(configuration, clock, journal, log, client, instruments, pulses=pulses, supplies=supplies)
+    sampled = [] if client is None else instruments
+    sampled += _pulse_inputs(configuration, channels, journal, log)
+    station = Station(configuration, clock, journal, log, client, channels, sampled, supplies=supplies)
     _note_start(station, log)
     upkeep = Upkeep(station, firmware.__path__[1:2], log, machine.reset)  # from "/a/firmware" or "/b/firmware"
     _begin_trial(upkeep, on_trial, log)
@@ -99,7 +102,7 @@ def _assemble(configuration, on_trial, clock, journal, log):
     )
 
 
-def _instruments(configuration, clock, log):
+def _instruments(configuration, channels, clock, log):
     # (the client whose health is told or None, one instrument per sensor). What a station does not have is not loaded.
     sensors = configuration.sensors
     line = client = None
@@ -107,12 +110,14 @@ def _instruments(configuration, clock, log):
         line = _open_line(configuration.bus, log, "bus")
         client = Client(line) if line else None
     if not any(sensor.measurements for sensor in sensors):
-        return client, [Instrument(sensor, clock) for sensor in sensors]
+        return client, [Instrument(sensor, clock, channels) for sensor in sensors]
     from firmware import sdi12_sensor
 
     sdi12_client = _sdi12_client(configuration, line, client, log)
     return client or sdi12_client, [
-        sdi12_sensor.Sensor(sensor, clock, sdi12_client) if sensor.measurements else Instrument(sensor, clock)
+        sdi12_sensor.Sensor(sensor, clock, sdi12_client, channels)
+        if sensor.measurements
+        else Instrument(sensor, clock, channels)
         for sensor in sensors
     ]
 
@@ -134,7 +139,7 @@ def _sdi12_client(configuration, bus_line, bus_client, log):
     return sdi12_line.Client(line, turns=turns, counts=bus_client)
 
 
-def _pulse_inputs(configuration, journal, log):
+def _pulse_inputs(configuration, channels, journal, log):
     if not configuration.pulses:
         return []
     from firmware.pulse import Contact, PulseInput
@@ -145,7 +150,7 @@ def _pulse_inputs(configuration, journal, log):
         contact = None if pin is None else Contact(pulse.debounce_ms)
         if contact is not None:
             contact.attach(pin)
-        inputs.append(PulseInput(pulse, contact))
+        inputs.append(PulseInput(pulse, contact, channels))
         try:
             if inputs[-1].recover(journal) is None:
                 log.write("sensor %d: no total in the journal, it begins at 0" % pulse.number)

@@ -17,7 +17,8 @@ class Supplies:
         fed = {}  # type: ignore[var-annotated]
         for sensor, instrument in zip(configuration.sensors, instruments):
             if sensor.power is not None:
-                fed.setdefault(sensor.power, []).append((instrument, sensor))
+                member = instrument, sensor.every, lead_s(sensor), _wants_order(sensor)
+                fed.setdefault(sensor.power, []).append(member)
         pins = [(open_pin(number), fed[number]) for number in sorted(fed)]
         self._supplies = [Supply(pin, members, configuration.sample_s) for pin, members in pins if pin is not None]
 
@@ -32,7 +33,8 @@ class Supplies:
 
 
 class Supply:
-    # pin: a machine.Pin, out, high is on. members: (instrument, its configuration.Sensor) of all it feeds.
+    # pin: a machine.Pin, out, high is on. members: of all it feeds (instrument, read with each n-th sample, seconds it
+    # needs power before that, whether it wants an order to start then).
     # left_s: seconds until the station's next sample.
     def __init__(self, pin, members, sample_s):
         self._pin = pin
@@ -52,12 +54,12 @@ class Supply:
             self._is_on = True
             self._tries = 0
             self._pin.value(1)
-            for instrument, _ in self._members:
+            for instrument, _, _, _ in self._members:
                 instrument.power_came_on()
 
     async def _order(self, client):
-        for instrument, sensor in self._members:
-            if _wants_order(sensor) and not instrument.started:
+        for instrument, _, _, wants_order in self._members:
+            if wants_order and not instrument.started:
                 try:
                     await instrument.begin(client)
                 except BusError:
@@ -70,9 +72,9 @@ class Supply:
             self._pin.value(0)
 
     def _is_wanted(self, left_s):
-        for instrument, sensor in self._members:
-            turns_left = -instrument.turn % sensor.every
-            if left_s + turns_left * self._sample_s <= lead_s(sensor):
+        for instrument, every, needed_s, _ in self._members:
+            turns_left = -instrument.turn % every
+            if left_s + turns_left * self._sample_s <= needed_s:
                 return True
         return False
 

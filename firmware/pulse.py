@@ -6,7 +6,6 @@
 from firmware import const
 from firmware import ticks as real_ticks
 from firmware.record import NO_VALUE, SIZE, decode
-from firmware.sampler import Channel
 
 # records, newest first: more than an hour of a station with 64 channels a minute; 0.2 s on an ESP32
 _SEARCHED = const(4096)
@@ -45,8 +44,10 @@ class PulseInput:
     # pulse: a configuration.Pulse. per_pulse is in thousandths of a count, so that totals are exact: a bucket of
     # 0.254 mm and one decimal has 2540. At `wrap` counts the total begins again, as a meter's does.
     # contact None: the board has no such pin, and the channel no value.
-    def __init__(self, pulse, contact):
-        self.channels = [Channel(pulse.number, pulse.parameter, pulse.decimals, "last", pulse.rhythm)]
+    # channels: of the station; it gets one.
+    def __init__(self, pulse, contact, channels):
+        self._channels = channels
+        self._row = channels.add(pulse.number, pulse.parameter, pulse.decimals, "last", pulse.rhythm)
         self._pulse = pulse
         self._contact = contact
         self._base = 0  # pulses before this start
@@ -63,10 +64,10 @@ class PulseInput:
 
     async def sample(self, client):
         if self._contact is None:
-            self.channels[0].add(None, True)
+            self._channels.sample(self._row, None, True)
             return
         total = count_of(self._base + self._contact.pulses, self._pulse.per_pulse)
-        self.channels[0].add(total % self._pulse.wrap, True)
+        self._channels.sample(self._row, total % self._pulse.wrap, True)
 
 
 def count_of(pulses, per_pulse):

@@ -2,10 +2,16 @@
 #
 # Samples are whole counts (value times 10^decimals), so the sum of a mean is an exact integer whatever the
 # floats of the board can hold. What only a wind needs stands in firmware.wind.
+from array import array
+
+from firmware import const
 from firmware.record import FAIL, MISSING, NO_VALUE, NOT_EVALUATED
 
 STATISTICS = ("mean", "max", "min", "last", "direction", "gust")
-_OF_WIND = ("direction", "gust")
+_MEAN = const(0)  # their places
+_MAX = const(1)
+_MIN = const(2)
+_DIRECTION = const(4)
 
 COUNT_LIMIT = 4_000_000  # no parameter's count reaches this: single-precision floats stay exact below it
 
@@ -18,80 +24,104 @@ def to_count(value, decimals):
     return count if -COUNT_LIMIT < count < COUNT_LIMIT else None
 
 
-def _accumulator(statistic, decimals):
-    if statistic not in _OF_WIND:
-        return None
-    from firmware import wind
-
-    return wind.accumulator(statistic, decimals)
-
-
-class Channel:
-    # One parameter of one sensor. add() for each sample, close() at the end of the interval.
+class Channels:
+    # All channels of a station in one table, a row for each: one parameter of one sensor. Columns instead of an object
+    # per channel, which would take four times the heap. sample() for each sample, close() at the end of the interval.
     # live_count and live_flag are those of the latest sample.
-    # rhythm: (record_s, average_s) where they are not the station's; see schedule.part_of.
-    def __init__(self, sensor, parameter, decimals, statistic, rhythm=None):
-        self.sensor = sensor
-        self.parameter = parameter
-        self.decimals = decimals
-        self.rhythm = rhythm
-        self.live_count = MISSING
-        self.live_flag = NO_VALUE
-        self._statistic = statistic
-        self._accumulator = _accumulator(statistic, decimals)
-        self._start_over(NO_VALUE)
+    def __init__(self):
+        self.sensor = bytearray()
+        self.parameter = bytearray()
+        self.decimals = bytearray()
+        self.live_flag = bytearray()
+        self.live_count = array("i")
+        self._statistic = bytearray()  # its place in STATISTICS
+        self._flag = bytearray()  # of the interval so far, as are the next two
+        self._number = array("I")
+        self._value = array("q")
+        self._accumulators = {}  # row: a wind's
+        self._rhythms = {}  # row: (record_s, average_s) where they are not the station's; see schedule.part_of
 
-    def live_value(self):
+    def __len__(self):
+        return len(self.sensor)
+
+    def add(self, sensor, parameter, decimals, statistic, rhythm=None):
+        # A row more; returns its number.
+        row = len(self.sensor)
+        self.sensor.append(sensor)
+        self.parameter.append(parameter)
+        self.decimals.append(decimals)
+        self.live_flag.append(NO_VALUE)
+        self.live_count.append(MISSING)
+        self._statistic.append(STATISTICS.index(statistic))
+        self._flag.append(NO_VALUE)
+        self._number.append(0)
+        self._value.append(0)
+        if self._statistic[row] >= _DIRECTION:
+            from firmware import wind
+
+            self._accumulators[row] = wind.accumulator(statistic, decimals)
+        if rhythm is not None:
+            self._rhythms[row] = rhythm
+        return row
+
+    def rhythm(self, row):
+        return self._rhythms.get(row)
+
+    def live_value(self, row):
         # The latest sample as a float, NaN when it has none.
-        return float("nan") if self.live_count == MISSING else self.live_count / 10**self.decimals
+        count = self.live_count[row]
+        return float("nan") if count == MISSING else count / 10 ** self.decimals[row]
 
-    def _start_over(self, flag):
-        self._flag = flag
-        self._number = 0
-        self._value = 0
-        if self._accumulator is not None:
-            self._accumulator.clear()
-
-    def add(self, count, good, weight=None):
+    def sample(self, row, count, good, weight=None):
         # count None = the sample is missing; good False = the instrument's status said it is not to be trusted, and
         # then it only stands where an interval has nothing better. weight: the wind speed of a direction, any unit.
-        usable = count is not None and (weight is not None or self._statistic != "direction")
-        flag = NO_VALUE if not usable else NOT_EVALUATED if good else FAIL
-        if self._accumulator is not None and flag != self.live_flag:
-            self._accumulator.interrupt()
-        self.live_count, self.live_flag = (count, flag) if usable else (MISSING, NO_VALUE)
-        if not usable or (flag == FAIL and self._flag == NOT_EVALUATED):
-            return
-        if flag != self._flag:
-            self._start_over(flag)
-        self._number += 1
-        if self._accumulator is not None:
-            self._accumulator.add(count, weight)
+        accumulator = self._accumulators.get(row)
+        if count is None or (weight is None and self._statistic[row] == _DIRECTION):
+            count, flag = MISSING, NO_VALUE
         else:
-            self._accumulate(count)
+            flag = NOT_EVALUATED if good else FAIL
+        if accumulator is not None and flag != self.live_flag[row]:
+            accumulator.interrupt()
+        self.live_count[row] = count
+        self.live_flag[row] = flag
+        if flag == NO_VALUE or (flag == FAIL and self._flag[row] == NOT_EVALUATED):
+            return
+        if flag != self._flag[row]:
+            self._start_over(row, flag)
+        self._number[row] += 1
+        if accumulator is not None:
+            accumulator.add(count, weight)
+        else:
+            self._accumulate(row, count)
 
-    def _accumulate(self, count):
-        statistic = self._statistic
-        if statistic == "mean":
-            self._value += count
+    def _accumulate(self, row, count):
+        statistic, value = self._statistic[row], self._value[row]
+        if statistic == _MEAN:
+            self._value[row] = value + count
         elif (
-            statistic == "last"
-            or self._number == 1
-            or (statistic == "max" and count > self._value)
-            or (statistic == "min" and count < self._value)
+            self._number[row] == 1
+            or (statistic == _MAX and count > value)
+            or (statistic == _MIN and count < value)
+            or statistic > _MIN
         ):
-            self._value = count
+            self._value[row] = count
 
-    def close(self):
+    def _start_over(self, row, flag):
+        self._flag[row] = flag
+        self._number[row] = 0
+        self._value[row] = 0
+        if row in self._accumulators:
+            self._accumulators[row].clear()
+
+    def close(self, row):
         # (count, flag) of the interval; starts the next one.
-        flag = self._flag
-        count = self._result() if self._number else None
-        self._start_over(NO_VALUE)
+        flag = self._flag[row]
+        count = self._result(row) if self._number[row] else None
+        self._start_over(row, NO_VALUE)
         return (MISSING, NO_VALUE) if count is None else (count, flag)
 
-    def _result(self):
-        if self._accumulator is not None:
-            return self._accumulator.result()
-        if self._statistic == "mean":
-            return (2 * self._value + self._number) // (2 * self._number)
-        return self._value
+    def _result(self, row):
+        if row in self._accumulators:
+            return self._accumulators[row].result()
+        number, value = self._number[row], self._value[row]
+        return (2 * value + number) // (2 * number) if self._statistic[row] == _MEAN else value

@@ -5,7 +5,7 @@
 from firmware import const
 from firmware import ticks as real_ticks
 from firmware.errors import BusError
-from firmware.sampler import Channel, to_count
+from firmware.sampler import to_count
 from firmware.sdi12 import Measurement
 
 _LONGEST_WAIT_MS = const(60000)  # the watch over the loops bears twice as much
@@ -16,12 +16,14 @@ _PAUSES = (1, 2, 4, 8)
 class Sensor:
     # sensor: a configuration.Sensor with `measurements`; its fields' `at` is the place among the measurement's values.
     # client: a sdi12_line.Client, None when there is no line. The one that start() and sample() are given is Modbus's.
-    def __init__(self, sensor, clock, client, ticks=real_ticks):
+    # channels: of the station; it gets a row per field.
+    def __init__(self, sensor, clock, client, channels, ticks=real_ticks):
         fields = [field for measurement in sensor.measurements for field in measurement.fields]
         parameters = [field.parameter for field in fields]
-        self.channels = [
-            Channel(sensor.number, field.parameter, field.decimals, field.statistic, field.rhythm) for field in fields
-        ]
+        self._channels = channels
+        self._first = len(channels)  # its rows
+        for field in fields:
+            channels.add(sensor.number, field.parameter, field.decimals, field.statistic, field.rhythm)
         self._sensor = sensor
         self._client = client
         self._clock = clock
@@ -52,7 +54,7 @@ class Sensor:
     async def sample(self, _):
         if not self._is_due:
             return
-        counts = [None] * len(self.channels)
+        counts = [None] * len(self._speeds)
         if self._pause:
             self._pause -= 1
         elif self._can_measure():
@@ -61,9 +63,8 @@ class Sensor:
                 self._silent = 0
             except BusError:
                 self._note_silence()
-        for i, channel in enumerate(self.channels):
-            speed = self._speeds[i]
-            channel.add(counts[i], True, 1 if speed is None else counts[speed])
+        for i, speed in enumerate(self._speeds):
+            self._channels.sample(self._first + i, counts[i], True, 1 if speed is None else counts[speed])
 
     async def _measure_all(self, counts):
         # Fills in what there is; raises BusError at the first measurement that brings nothing.

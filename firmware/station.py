@@ -40,23 +40,23 @@ _BUS_LATENCY_MAX = const(26)
 
 class Station:
     # client: of the instruments' line; None when it could not be opened, or there is none.
-    # pulses: inputs that are sampled like instruments and need no line. supplies: firmware.power.Supplies or None.
-    def __init__(
-        self, configuration, clock, journal, log, client, instruments, ticks=real_ticks, pulses=(), supplies=None
-    ):
-        self.configuration = configuration
+    # channels: sampler.Channels; sampled: instruments and pulse inputs, which fill them; supplies: of firmware.power.
+    def __init__(self, configuration, clock, journal, log, client, channels, sampled, ticks=real_ticks, supplies=None):
+        self.id = configuration.station
+        self.configuration_hash = configuration.hash
         self.clock = clock
         self.journal = journal
         self.client = client
         self.reset_cause = 0
-        self.channels = [channel for part in (instruments, pulses) for one in part for channel in one.channels]
+        self.channels = channels
         self.status = Status(self)
         self._log = log
-        self._sampled = list(pulses) if client is None else list(instruments) + list(pulses)
+        self._sampled = sampled
         self._supplies = supplies
         self._ticks = ticks
         self._samples = Samples(configuration.sample_s)
         self._intervals = Intervals(configuration.record_s)
+        self._health_every = configuration.health_every
         self._steps = 0
         self._interval_number = 0
         self._waiting = []  # records made and not stored yet
@@ -102,10 +102,10 @@ class Station:
         newest_s = self.journal.newest_time()
         if newest_s is not None and self.clock.doubt(newest_s):
             self._log.write("clock: what it shows does not fit the newest record; it waits to be set")
-        boots, changed = self.journal.start_boot(self.configuration.hash)
+        boots, changed = self.journal.start_boot(self.configuration_hash)
         events = [self._event(EVENT_BOOT, boots)]
         if changed:
-            events.append(self._event(EVENT_CONFIGURATION, self.configuration.hash))
+            events.append(self._event(EVENT_CONFIGURATION, self.configuration_hash))
         self._store(events)
 
     def _event(self, parameter, count, time=None):
@@ -154,16 +154,16 @@ class Station:
 
     def _close_interval(self, end):
         entries = []
-        for channel in self.channels:
-            part = part_of(end, channel.rhythm)
+        channels = self.channels
+        for row in range(len(channels)):
+            part = part_of(end, channels.rhythm(row))
             if part == GO_ON:
                 continue
-            count, flag = channel.close()
+            count, flag = channels.close(row)
             if part == CLOSE:
-                entries.append((end, count, channel.sensor, channel.parameter, flag))
+                entries.append((end, count, channels.sensor[row], channels.parameter[row], flag))
         self._interval_number += 1
-        every = self.configuration.health_every
-        if every and self._interval_number % every == 0:
+        if self._health_every and self._interval_number % self._health_every == 0:
             entries += self._health(end)
         return entries
 

@@ -14,12 +14,12 @@ _PATHS = {
     "boots": "journal.boots",
     "reset_cause": "reset_cause",
     "free_heap_kib": "free_heap_kib",
-    "configuration_hash": "configuration.hash",
+    "configuration_hash": "configuration_hash",
     "bus_polls": "client.polls",
     "bus_timeouts": "client.timeouts",
     "bus_crc_errors": "client.crc_errors",
     "bus_late_answers": "client.late_answers",
-    "station_id": "configuration.station",
+    "station_id": "id",
 }
 
 

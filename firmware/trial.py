@@ -23,8 +23,8 @@ class Proof:
 
     def look(self, uptime_s, channels, fetches, stored_through):
         # Call it every few seconds; returns one of the three, and why says the reason.
-        # channels: of the station. fetches: how often the gateway asked for records. stored_through: of the journal.
-        if not channels or any(channel.live_flag == NOT_EVALUATED for channel in channels):
+        # channels: sampler.Channels. fetches: how often the gateway asked for records. stored_through: of the journal.
+        if not len(channels) or NOT_EVALUATED in channels.live_flag:
             self._read = True
         if fetches and self._mark is None:
             self._mark = stored_through

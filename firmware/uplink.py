@@ -95,9 +95,14 @@ class Server:
         if number >= len(channels):
             struct.pack_into(">HHI", block, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF)
             return
-        channel = channels[number]
         struct.pack_into(
-            ">HHf", block, 0, channel.sensor << 8 | channel.parameter, channel.live_flag, channel.live_value()
+            ">BBHf",
+            block,
+            0,
+            channels.sensor[number],
+            channels.parameter[number],
+            channels.live_flag[number],
+            channels.live_value(number),
         )
 
     def _write_holding(self, request, out):

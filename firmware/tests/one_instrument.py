@@ -1,6 +1,7 @@
 """The configuration of a station that has one instrument."""
 
 from firmware.configuration import parse
+from firmware.instruments import decode_field, packed
 from station_config.board import board_configuration, encode
 from station_config.network import Gateway, Network, Sensor, Station
 
@@ -24,3 +25,8 @@ def station_of(name, definition, address):
     )
     network = Network(name="Thử", gateways=(Gateway(id="gw"),), stations=(station,))
     return parse(encode(board_configuration(network, "ben-thu", {name: definition})))
+
+
+def decoded(field, data):
+    """The count of a configuration.Field in an answer's data."""
+    return decode_field(packed([field]), 0, data, field.decimals, field.invalid)

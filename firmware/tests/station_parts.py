@@ -11,6 +11,7 @@ from firmware.instruments import Instrument
 from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
+from firmware.sampler import Channels
 from firmware.station import Station
 from firmware.tests.flash import Flash
 from firmware.tests.wire import Ticks, Uart
@@ -52,13 +53,26 @@ class Parts:
         self.log = Log(str(log_path or "/nowhere/log"), self.clock, show=self.shown.append)
         self.uart = Uart(self.ticks, answer)
         self.client = Client(Line(self.uart, 9600, ticks=self.ticks), self.ticks)
-        self.instruments = [Instrument(sensor, self.clock) for sensor in configuration.sensors]
-        self.station = Station(
-            configuration, self.clock, self.journal, self.log, self.client, self.instruments, self.ticks
-        )
+        self.configuration = configuration
+        self.channels = Channels()
+        self.instruments = [Instrument(sensor, self.clock, self.channels) for sensor in configuration.sensors]
+        self.station = self.make_station()
         self.restarts = 0
         self.root = str(root)
         self.upkeep = Upkeep(self.station, "", self.log, self.restart, self.ticks, self.root)
+
+    def make_station(self, supplies=None):
+        return Station(
+            self.configuration,
+            self.clock,
+            self.journal,
+            self.log,
+            self.client,
+            self.channels,
+            self.instruments,
+            self.ticks,
+            supplies,
+        )
 
     def restart(self):
         self.restarts += 1

@@ -25,6 +25,7 @@ from firmware.bus import Client
 from firmware.instruments import Instrument as Driver
 from firmware.line import Line
 from firmware.record import FAIL, MISSING, NO_VALUE, NOT_EVALUATED
+from firmware.sampler import Channels
 from firmware.tests.one_instrument import station_of
 from simulators.instrument_bus import InstrumentBus
 from simulators.instruments import Fault
@@ -136,14 +137,17 @@ class Pier:
             self.name, self.definition, address, lambda _: self.truth, self.hours, lambda: time.monotonic() * RATE
         )
         sensor = station_of(self.name, self.definition, address).sensors[0]
-        self.driver = Driver(sensor._replace(timeout_ms=1000), self.hours, FastTicks())
+        self.channels = Channels()
+        self.driver = Driver(sensor._replace(timeout_ms=1000), self.hours, self.channels, FastTicks())
 
     def sample(self, rounds: int = 2) -> dict[str, tuple[int, int]]:
         """Sample so many times, hours apart; return the last (count, flag) of each parameter."""
         with _pty() as (ours, theirs):
             asyncio.run(self._sample(ours, theirs, rounds))
         by_code = load_parameters().by_code
-        return {by_code[c.parameter].name: (c.live_count, c.live_flag) for c in self.driver.channels}
+        channels = self.channels
+        rows = zip(channels.parameter, channels.live_count, channels.live_flag, strict=True)
+        return {by_code[parameter].name: (count, flag) for parameter, count, flag in rows}
 
     async def _sample(self, ours: int, theirs: Path, rounds: int) -> None:
         bus = InstrumentBus(theirs, [self.instrument], seed=1)
@@ -286,6 +290,7 @@ def test_a_slow_instrument_is_read_with_each_nth_sample_only() -> None:
             await driver.start(client)
             await driver.sample(client)
 
-    driver = Driver(sensor, Hours())
+    channels = Channels()
+    driver = Driver(sensor, Hours(), channels)
     asyncio.run(sample(7))
-    assert (len(asked), driver.channels[0].close()) == (3, (3215, NOT_EVALUATED))
+    assert (len(asked), channels.close(0)) == (3, (3215, NOT_EVALUATED))

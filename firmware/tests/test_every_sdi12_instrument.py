@@ -12,6 +12,7 @@ import pytest
 from firmware import sdi12
 from firmware.line import Line
 from firmware.record import MISSING, NO_VALUE
+from firmware.sampler import Channels
 from firmware.sdi12_line import Client
 from firmware.sdi12_sensor import Sensor as Driver
 from firmware.sdi12_sensor import _count
@@ -91,7 +92,8 @@ class Pier:
         with _pty() as (ours, theirs):
             channels = asyncio.run(self._sample(ours, theirs, rounds))
         by_code = load_parameters().by_code
-        return {by_code[c.parameter].name: (c.live_count, c.live_flag) for c in channels}
+        rows = zip(channels.parameter, channels.live_count, channels.live_flag, strict=True)
+        return {by_code[parameter].name: (count, flag) for parameter, count, flag in rows}
 
     async def _sample(self, ours, theirs, rounds):
         bus = Sdi12Bus(theirs, [self.probe])
@@ -99,11 +101,13 @@ class Pier:
         try:
             await bus.wait_until_serving(10)
             ticks = RealTicks()
-            driver = Driver(self.sensor, self.hours, Client(Line(Uart(ours), 1200, ticks=ticks), ticks), ticks)
+            channels = Channels()
+            client = Client(Line(Uart(ours), 1200, ticks=ticks), ticks)
+            driver = Driver(self.sensor, self.hours, client, channels, ticks)
             for _ in range(rounds):
                 await driver.start(None)
                 await driver.sample(None)
-            return driver.channels
+            return channels
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

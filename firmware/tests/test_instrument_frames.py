@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from firmware import rtu
-from firmware.instruments import decode_field, start_request, status_is_ok
-from firmware.tests.one_instrument import station_of
+from firmware.instruments import start_request, status_is_ok
+from firmware.tests.one_instrument import decoded, station_of
 from station_config.instruments import Order, Read, Service, load_instruments
 from station_config.instruments.frames import FRAMES, Frame, part_of, read_frames
 from station_config.parameters import load_parameters
@@ -104,7 +104,7 @@ def test_the_firmware_understands_the_answer(name: str, frame: Frame) -> None:
     read = station_of(name, INSTRUMENTS[name], 1).sensors[0].reads[int(frame.what.split()[1])]
     data = frame.answer[3:-2]
     by_code = load_parameters().by_code
-    counts = {by_code[field.parameter].name: decode_field(field, data) for field in read.fields}
+    counts = {by_code[field.parameter].name: decoded(field, data) for field in read.fields}
     expected = {n: round(v * 10 ** load_parameters().by_name[n].decimals) for n, v in frame.named.items()}
     assert (counts, status_is_ok(read.status, data)) == (expected, frame.status != "failed")
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from firmware import rtu
 from firmware.configuration import Field, Read, Sensor, Start, Status
 from firmware.errors import NoAnswer, Refused
-from firmware.instruments import Instrument, decode_field, status_is_ok, wake_request
+from firmware.instruments import Instrument, status_is_ok, wake_request
 from firmware.record import FAIL, MISSING, NO_VALUE, NOT_EVALUATED
+from firmware.sampler import Channels
+from firmware.tests.one_instrument import decoded
 from firmware.tests.wire import Ticks
 
 ORDERS = {"ABCD": (0, 1, 2, 3), "BADC": (1, 0, 3, 2), "CDAB": (2, 3, 0, 1), "DCBA": (3, 2, 1, 0)}
@@ -25,14 +27,14 @@ def field(kind, order, at=0, scale=1.0, offset=0.0, decimals=0, invalid=()):
 def test_floats_of_every_byte_order(value, order):
     big_endian = struct.pack(">f", value)
     wire = b"\xee" + bytes(big_endian[i] for i in ORDERS[order])
-    assert decode_field(field("f32", order, at=1, decimals=2), wire) == round(value * 100)
+    assert decoded(field("f32", order, at=1, decimals=2), wire) == round(value * 100)
 
 
 @given(st.integers(-0x80000000, 0x7FFFFFFF), st.sampled_from(sorted(ORDERS)))
 def test_long_integers_of_every_byte_order(value, order):
     wire = bytes(struct.pack(">i", value)[i] for i in ORDERS[order])
     expected = value if -4_000_000 < value < 4_000_000 else None
-    assert decode_field(field("i32", order), wire) == expected
+    assert decoded(field("i32", order), wire) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_long_integers_of_every_byte_order(value, order):
     ],
 )
 def test_documented_values(row, wire, count):
-    assert decode_field(row, bytes.fromhex(wire)) == count
+    assert decoded(row, bytes.fromhex(wire)) == count
 
 
 @pytest.mark.parametrize(("wire", "ok"), [("0000", True), ("0001", False), ("FFFE", True)])
@@ -97,15 +99,15 @@ def sensor(reads, start=None, wake_ms=0, every=1, burst=None):
 def sampled(one, *answers):
     """(count, flag) after one sample, the milliseconds waited, the questions asked."""
     ticks, client = Ticks(), Script(*answers)
-    instrument = Instrument(one, Uptime(), ticks)
+    channels = Channels()
+    instrument = Instrument(one, Uptime(), channels, ticks)
 
     async def sample():
         await instrument.start(client)
         await instrument.sample(client)
 
     asyncio.run(sample())
-    channel = instrument.channels[0]
-    return (channel.live_count, channel.live_flag), ticks.now_ms, client.asked
+    return (channels.live_count[0], channels.live_flag[0]), ticks.now_ms, client.asked
 
 
 @pytest.mark.parametrize(

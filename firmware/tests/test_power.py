@@ -9,7 +9,6 @@ from firmware.burst import Reader
 from firmware.configuration import Burst
 from firmware.power import Supplies
 from firmware.record import MISSING, NO_VALUE, NOT_EVALUATED
-from firmware.station import Station
 from firmware.tests.station_parts import Parts, configuration_of, content
 from firmware.tests.test_station import NOW, Instruments, of, records
 from firmware.tests.wire import Ticks
@@ -35,17 +34,8 @@ class Powered(Parts):
         rows[0] |= {"power": 32, "warmup_ms": 5000} | probe
         super().__init__(configuration_of(content(sample_s=60, sensors=rows)), instruments.answer, seconds=NOW)
         self.relay = Relay(self, instruments, {1})
-        fed = Supplies(self.station.configuration, self.instruments, {32: self.relay}.get, self.ticks)
-        self.station = Station(
-            self.station.configuration,
-            self.clock,
-            self.journal,
-            self.log,
-            self.client,
-            self.instruments,
-            self.ticks,
-            supplies=fed,
-        )
+        fed = Supplies(self.configuration, self.instruments, {32: self.relay}.get, self.ticks)
+        self.station = self.make_station(fed)
 
     async def _run_for(self, seconds):
         for _ in range(seconds):
@@ -96,7 +86,7 @@ def test_a_dead_instrument_is_asked_to_start_a_few_times_only():
 
 def test_a_pin_the_board_does_not_have_leaves_its_sensors_without_power():
     parts = Powered(Instruments())
-    fed = Supplies(parts.station.configuration, parts.instruments, lambda number: None, parts.ticks)
+    fed = Supplies(parts.configuration, parts.instruments, lambda number: None, parts.ticks)
     asyncio.run(fed.look(0, parts.client))
     assert parts.relay.changes == [(0, 0)]
 

@@ -10,6 +10,7 @@ from firmware.configuration import Pulse
 from firmware.journal import Journal
 from firmware.pulse import Contact, PulseInput, count_of, last_count, pulses_of
 from firmware.record import MISSING, NO_VALUE
+from firmware.sampler import Channels
 from firmware.tests.flash import Flash, PowerCut
 from firmware.tests.wire import Ticks
 
@@ -120,7 +121,8 @@ class Station:
         self.pin, self.ticks = Pin(), Ticks()
         contact = Contact(80, self.ticks)
         contact.attach(self.pin)
-        self.rain = PulseInput(RAIN, contact)
+        self.channels = Channels()
+        self.rain = PulseInput(RAIN, contact, self.channels)
         self.recovered = self.rain.recover(self.journal)
 
     def tip(self, times=1):
@@ -132,7 +134,7 @@ class Station:
 
     def record(self, others=0):
         asyncio.run(self.rain.sample(None))
-        count, flag = self.rain.channels[0].close()
+        count, flag = self.channels.close(0)
         self.journal.append([(60, count, 5, 70, flag)] + [(60, 7, 1, 34, 2)] * others)
         return count
 

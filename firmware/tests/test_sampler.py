@@ -6,7 +6,23 @@ from hypothesis import strategies as st
 
 from firmware import burst
 from firmware.record import MISSING
-from firmware.sampler import Channel, to_count
+from firmware.sampler import Channels, to_count
+
+
+class Channel:
+    """The second channel of a table."""
+
+    def __init__(self, *what):
+        self._table = Channels()
+        self._table.add(9, 9, 0, "last")
+        self._row = self._table.add(*what)
+
+    def add(self, *sample):
+        self._table.sample(self._row, *sample)
+
+    def close(self):
+        return self._table.close(self._row)
+
 
 counts = st.lists(st.integers(-3_999_999, 3_999_999), min_size=1, max_size=500)
 

@@ -11,6 +11,7 @@ from firmware.configuration import Field, Measurement, Sensor
 from firmware.errors import BadAnswer, NoAnswer
 from firmware.line import Line
 from firmware.record import MISSING, NO_VALUE, NOT_EVALUATED
+from firmware.sampler import Channels
 from firmware.sdi12_line import Client, Turns
 from firmware.sdi12_sensor import Sensor as Driver
 from firmware.tests.wire import Ticks, Uart
@@ -282,7 +283,8 @@ def sensor(command, address="0", number=1):
 
 
 def sampled(bench, *sensors, times=1):
-    drivers = [Driver(one, Uptime(), bench.client, bench.ticks) for one in sensors]
+    channels = Channels()
+    drivers = [Driver(one, Uptime(), bench.client, channels, bench.ticks) for one in sensors]
 
     async def sample():
         for _ in range(times):
@@ -292,7 +294,7 @@ def sampled(bench, *sensors, times=1):
                 await driver.sample(bench.client)
 
     asyncio.run(sample())
-    return [channel.close() for driver in drivers for channel in driver.channels]
+    return [channels.close(row) for row in range(len(channels))]
 
 
 @pytest.mark.parametrize("command", ["M", "MC", "C", "CC", "R0"])
@@ -393,7 +395,8 @@ def test_a_concurrent_measurement_leaves_the_uart_to_the_bus_while_it_measures()
 
 
 def test_without_a_line_a_sensor_is_missing():
-    driver = Driver(sensor("C"), Uptime(), None, Ticks())
+    channels = Channels()
+    driver = Driver(sensor("C"), Uptime(), None, channels, Ticks())
     asyncio.run(driver.start(None))
     asyncio.run(driver.sample(None))
-    assert [channel.close() for channel in driver.channels] == [(MISSING, NO_VALUE)] * 2
+    assert [channels.close(row) for row in range(2)] == [(MISSING, NO_VALUE)] * 2

@@ -6,7 +6,7 @@ import pytest
 
 from firmware import loader
 from firmware.candidate import Candidate
-from firmware.record import NO_VALUE, NOT_EVALUATED
+from firmware.sampler import Channels
 from firmware.slots import Slots
 from firmware.trial import CONFIRMED, FAILED, GOING_ON, Proof
 
@@ -111,12 +111,14 @@ def test_a_confirmed_configuration_takes_the_place_of_the_old_one(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"station.json": b"new"}
 
 
-class Channel:
-    def __init__(self, live_flag):
-        self.live_flag = live_flag
+def channels(*samples):
+    table = Channels()
+    for count in samples:
+        table.sample(table.add(1, 34, 3, "mean"), count, True)
+    return table
 
 
-READ, SILENT = [Channel(NO_VALUE), Channel(NOT_EVALUATED)], [Channel(NO_VALUE)]
+NONE, READ, SILENT = channels(), channels(None, 27_075), channels(None)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ READ, SILENT = [Channel(NO_VALUE), Channel(NOT_EVALUATED)], [Channel(NO_VALUE)]
         ([(10, READ, 1, 5), (11, READ, 2, 6)], CONFIRMED),
         ([(10, READ, 1, 5), (11, SILENT, 2, 6)], CONFIRMED),
         ([(10, SILENT, 1, 5), (11, SILENT, 2, 6)], GOING_ON),
-        ([(10, [], 1, 5), (11, [], 2, 6)], CONFIRMED),
+        ([(10, NONE, 1, 5), (11, NONE, 2, 6)], CONFIRMED),
         ([(10, READ, 0, 5), (899, READ, 0, 5)], GOING_ON),
         ([(10, READ, 0, 5), (900, READ, 0, 5)], FAILED),
         ([(10, SILENT, 1, 5), (900, SILENT, 2, 6)], FAILED),

@@ -239,7 +239,7 @@ def test_a_leap_of_years_is_not_taken_at_once_and_told_in_the_log(instruments):
 def test_a_clock_with_garbage_at_the_start_is_unset_and_waits_for_the_gateway(instruments):
     parts = station_of(instruments)
     parts.run_for(60)
-    again = Parts(parts.station.configuration, instruments.answer, flash=parts.flash, seconds=NOW + 40 * 365 * 86_400)
+    again = Parts(parts.configuration, instruments.answer, flash=parts.flash, seconds=NOW + 40 * 365 * 86_400)
     again.station.note_start(1)
     assert (again.clock.is_set, again.clock.now()) == (False, 0)
 
@@ -255,9 +255,9 @@ def test_a_clock_event_that_cannot_be_stored_leaves_the_clock_as_it_was(instrume
 def test_a_start_is_an_event_and_a_new_configuration_another(instruments):
     parts = station_of(instruments)
     parts.station.note_start(1)
-    again = Parts(parts.station.configuration, instruments.answer, flash=parts.flash, seconds=NOW)
+    again = Parts(parts.configuration, instruments.answer, flash=parts.flash, seconds=NOW)
     again.station.note_start(3)
-    hash_ = parts.station.configuration.hash
+    hash_ = parts.configuration.hash
     assert [(r.parameter, r.count) for r in records(again)] == [
         (EVENT_BOOT, 1),
         (EVENT_CONFIGURATION, hash_),
@@ -272,10 +272,10 @@ def test_a_configuration_whose_event_was_lost_to_a_power_cut_is_told_at_the_next
     with pytest.raises(PowerCut):
         parts.station.note_start(1)
     parts.flash.power_on()
-    again = Parts(parts.station.configuration, instruments.answer, flash=parts.flash, seconds=NOW)
+    again = Parts(parts.configuration, instruments.answer, flash=parts.flash, seconds=NOW)
     again.station.note_start(1)
     assert [(r.parameter, r.count) for r in records(again)][:1] == [(EVENT_BOOT, 2)]
-    assert of(again, EVENT_CONFIGURATION) == [(NOW, parts.station.configuration.hash, 2)]
+    assert of(again, EVENT_CONFIGURATION) == [(NOW, parts.configuration.hash, 2)]
 
 
 class Enough(BaseException):

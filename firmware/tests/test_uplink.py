@@ -69,7 +69,7 @@ def test_any_part_of_the_block_reads_as_in_the_whole(parts):
 
 
 def test_live_channels_are_followed_by_ffff(parts):
-    parts.station.channels[1].add(27_075, True)
+    parts.station.channels.sample(1, 27_075, True)
     block = read(parts, 100, 4 * 5)
     value = struct.unpack(">f", struct.pack(">HH", *block[6:8]))[0]
     assert (block[4:6], round(value, 3), block[16:]) == ((1 << 8 | 34, 2), 27.075, (0xFFFF,) * 4)
