@@ -125,7 +125,7 @@ class Observer:
             recipes = self._registry.recipes(station)
             for output, column in derive(recipes, columns, self._stored, self._flags_of).items():
                 number = self._transaction.series_number(output)
-                self._transaction.put_derived(as_rows(number, column))
+                self._transaction.log.put_derived(as_rows(number, column))
                 derived[output] = column
         return derived
 
@@ -138,7 +138,7 @@ class Observer:
         column = Column(times, np.full(len(times), np.nan), np.zeros(len(times), np.uint8))
         number = self._store.series.get(key)
         scale = self._registry.scale[key.parameter]
-        for time, count, value, flag in self._transaction.logged(number, times) if number is not None else ():
+        for time, count, value, flag in self._transaction.log.at(number, times) if number is not None else ():
             at = int(np.searchsorted(times, time))
             column.flag[at] = flag
             if count is not None and count != MISSING:

@@ -23,7 +23,6 @@ import numpy.typing as npt
 from cloud_ingest import schema
 from cloud_ingest.columns import (
     Arrivals,
-    DerivedValues,
     Ints,
     Observation,
     Observed,
@@ -32,6 +31,7 @@ from cloud_ingest.columns import (
 )
 from cloud_ingest.errors import StoreRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
+from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import BATCH_HEADER_SIZE, SIZE
@@ -141,6 +141,7 @@ class Transaction:
     def __init__(self, store: Store, connection: sqlite3.Connection) -> None:
         self._store = store
         self._db = connection
+        self.log = ObservationLog(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
 
     # who: series and journals get small numbers
@@ -266,50 +267,18 @@ class Transaction:
     def add_observed(self, rows: Observed) -> npt.NDArray[np.bool_]:
         """Store observations (sorted by time, series); return which are in the log. The others are conflicts: another
         record has that series and time already. They are kept aside and counted."""
-        columns = (rows.time, rows.series, rows.count, rows.flag, rows.journal, rows.seq)
-        inserted = self._db.executemany(
-            "INSERT OR IGNORE INTO log (time, series, count, flag, journal, seq) VALUES (?, ?, ?, ?, ?, ?)",
-            zip(*(column.tolist() for column in columns), strict=True),
-        ).rowcount
-        kept = np.ones(len(rows.time), np.bool_)
-        if inserted != len(kept):
-            for row in range(len(kept)):
-                kept[row] = self._won(rows, row)
+        kept = self.log.add(rows)
+        for row in np.flatnonzero(~kept).tolist():
+            journal = int(rows.journal[row])
+            self._db.execute(
+                "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    *(journal, int(rows.seq[row]), int(rows.time[row])),
+                    *(int(rows.series[row]), int(rows.count[row]), int(rows.flag[row])),
+                ),
+            )
+            self._db.execute("UPDATE journals SET conflicts = conflicts + 1 WHERE id = ?", (journal,))
         return kept
-
-    def _won(self, rows: Observed, row: int) -> bool:
-        time, series = int(rows.time[row]), int(rows.series[row])
-        journal, seq = int(rows.journal[row]), int(rows.seq[row])
-        winner = self._db.execute(
-            "SELECT journal, seq FROM log WHERE time = ? AND series = ?", (time, series)
-        ).fetchone()
-        if winner == (journal, seq):
-            return True
-        self._db.execute(
-            "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?, ?, ?, ?)",
-            (journal, seq, time, series, int(rows.count[row]), int(rows.flag[row])),
-        )
-        self._db.execute("UPDATE journals SET conflicts = conflicts + 1 WHERE id = ?", (journal,))
-        return False
-
-    def logged(self, series: int, times: Ints) -> list[tuple[int, int | None, float | None, int]]:
-        """Return (time, count, value, flag) of a series at those of `times` it has."""
-        return self._db.execute(
-            "SELECT log.time, count, log.value, flag FROM json_each(?) AS wanted"
-            " JOIN log ON log.time = wanted.value AND series = ?",
-            (str(times.tolist()), series),
-        ).fetchall()
-
-    def put_derived(self, rows: DerivedValues) -> None:
-        """Store derived values; a later computation of the same moment replaces the earlier one."""
-        self._db.executemany(
-            "INSERT INTO log (time, series, value, flag) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (time, series) DO UPDATE SET value = excluded.value, flag = excluded.flag",
-            (
-                (time, rows.series, value, flag)
-                for time, value, flag in zip(rows.time.tolist(), rows.value.tolist(), rows.flag.tolist(), strict=True)
-            ),
-        )
 
     def put_latest(self, series: int, time_s: int, value: float | None, flag: int) -> bool:
         """Offer a newest value; return False (and change nothing) when a newer one is known."""
