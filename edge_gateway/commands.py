@@ -28,6 +28,9 @@ from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
 from edge_gateway.system_commands import doctor, install
+from edge_gateway.warning_configuration import WarningSetup
+from edge_gateway.warning_status import in_words
+from edge_gateway.warning_works import read_warning_setup
 from station_config.clock import Clock, clock_from_environment
 from station_config.command_keys import load_public_folder
 from station_config.errors import ConfigurationError, KeyRefused
@@ -59,6 +62,7 @@ def run(
     Example: tram-gateway run --config /etc/tram/gateway.toml
     """
     configuration, clock = _prepare(config)
+    warning = _load_warning(configuration, clock)
     recent = LogRing()
     commands = CommandSetup(_load_keys(configuration), recent.lines)
     set_up_log(log_format, os.environ, recent)
@@ -66,7 +70,8 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
-        run_gateway(configuration, clock, stop, ServiceManager.from_environment(os.environ, os.getpid()), commands)
+        service = ServiceManager.from_environment(os.environ, os.getpid())
+        run_gateway(configuration, clock, stop, service, commands, warning)
     except GatewayError as error:
         structlog.get_logger().error("the gateway cannot run", reason=str(error))
         raise typer.Exit(EXIT_FAILED) from None
@@ -105,6 +110,14 @@ def _prepare(config: Path) -> tuple[GatewayConfiguration, Clock]:
     try:
         return load_configuration(config), clock_from_environment(os.environ)
     except (ConfigurationError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+
+
+def _load_warning(configuration: GatewayConfiguration, clock: Clock) -> WarningSetup | None:
+    try:
+        return read_warning_setup(configuration, clock.now())
+    except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_CONFIGURATION) from None
 
@@ -180,6 +193,9 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"declared lost: {station} journal {journal:08x} records {first}..{last}: {reason}")
     for name in outbox["damaged_files"]:
         console.print(f"a damaged outbox was set aside: {name}")
+    if found["warning"] is not None:
+        for line in in_words(found["warning"], _local):
+            console.print(line)
 
 
 def _text(value: object) -> str:

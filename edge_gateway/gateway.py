@@ -24,6 +24,8 @@ from edge_gateway.poller import LinePoller
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import SECONDS_PER_DAY
 from edge_gateway.uplink import Uplink
+from edge_gateway.warning_configuration import WarningSetup
+from edge_gateway.warning_works import warning_works
 from edge_gateway.watchdog import Pulse, Watchdog, longest_silence_s
 from station_config.clock import Clock
 
@@ -53,6 +55,7 @@ def run_gateway(
     stop: threading.Event,
     service: ServiceManager,
     commands: CommandSetup | None = None,
+    warning: WarningSetup | None = None,
 ) -> None:
     """Run until `stop` is set; a damaged outbox is replaced on the way. Raises OutboxUnavailable."""
     commands = commands or CommandSetup()
@@ -61,7 +64,7 @@ def run_gateway(
         while not stop.is_set():
             outbox = open_outbox(configuration.outbox_path, limits, clock)
             try:
-                _run_with(configuration, outbox, clock, stop, service, commands)
+                _run_with(configuration, outbox, clock, stop, service, commands, warning)
             finally:
                 outbox.close()
 
@@ -73,6 +76,7 @@ def _run_with(
     stop: threading.Event,
     service: ServiceManager,
     commands: CommandSetup,
+    warning: WarningSetup | None,
 ) -> None:
     """Run lines and uplink on one outbox until `stop` is set or the outbox turns out damaged."""
     contacts = ContactBook(tuple(station.id for station in configuration.stations))
@@ -88,6 +92,7 @@ def _run_with(
     outbox.on_change(uplink.wake)
     works: dict[str, Work] = {"uplink": uplink.run, "commands": desk.run}
     works |= {f"line {name}": poller.run for name, poller in pollers.items()}
+    works |= warning_works(warning, configuration.state_dir, outbox, clock)
     silence_s = longest_silence_s(line.timeout_s for line in configuration.lines)
     stop_works, watchdog = threading.Event(), Watchdog(service, silence_s)
     watchdog.watch("outbox", lambda: outbox.busy_since)

@@ -45,6 +45,11 @@ class OutboxReader:
             f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
         )
 
+    @property
+    def sql(self) -> sqlite3.Connection:
+        """The connection, for tables that other modules keep in this file."""
+        return self._sql
+
     def close(self) -> None:
         """Close the connection."""
         self._sql.close()
@@ -120,6 +125,10 @@ class OutboxReader:
         """Return how many messages wait, and how many of each kind were dropped because too many waited."""
         waiting = int(self._sql.execute("SELECT count(*) FROM messages").fetchone()[0])
         return waiting, dict(self._sql.execute("SELECT kind, number FROM messages_dropped"))
+
+    def traffic(self) -> dict[int, int]:
+        """Return bytes over the air, both ways, by local day since 1970."""
+        return dict(self._sql.execute("SELECT day, sent_bytes FROM traffic"))
 
     def contacts(self) -> dict[str, str]:
         """Return the last stored contact (JSON) of each station."""

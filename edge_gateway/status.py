@@ -10,6 +10,8 @@ from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact
 from edge_gateway.outbox_file import damaged_files
 from edge_gateway.outbox_reader import OutboxReader, SeriesState
+from edge_gateway.warning_status import warning_status
+from edge_gateway.warning_store import WarningStore
 from firmware.patience import Latencies
 
 SECONDS_PER_DAY = 86_400
@@ -54,6 +56,7 @@ def read_status(
             "records": sum(lost.values()),
             "ranges": [[*loss.series, loss.first_seq, loss.last_seq, loss.reason] for loss in losses],
         },
+        "warning": warning_status(configuration, WarningStore(reader.sql)),
     }
 
 

@@ -106,6 +106,10 @@ class WarningStore:
         """Close a reader's connection."""
         self._sql.close()
 
+    def is_there(self) -> bool:
+        """Return whether the file has these tables; one of an earlier version has them when the gateway next runs."""
+        return self._sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'warning_note'").fetchone() is not None
+
     # -- the rules' memory ---------------------------------------------------------------------------------------------
 
     def states(self) -> dict[RuleKey, State]:
