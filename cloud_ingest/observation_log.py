@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from cloud_ingest.columns import DerivedValues, Ints, Observed
 
-
 LoggedRow = tuple[int, int | None, float | None, int]  # time, count, value, flag
 
 
