@@ -12,11 +12,13 @@ asks the process sleeps. Configuration (JSON):
 A station has the usual three instruments, or those its "instruments" name: {"sensor": 1, "model": "keller-acculevel",
 "address": 2}. Models that do not stand in the simulated water are any instrument's file with the values it shall show:
 {"sensor": 4, "model": "aqualabo-c4e", "address": 30, "values": {"water_temperature": 28.4, "conductivity_25": 7.28}}.
-Those that speak SDI-12 have a character as their address and are on the station's "sdi12_port".
+Those that speak SDI-12 have a character as their address and are on the station's "sdi12_port". Tipping buckets close a
+contact on a pin of the board: "buckets": [{"pin": 14, "per_tip_mm": 0.2, "pins": "/path/of/the/board/s/fifo"}].
 
 Control, one JSON object per line over the unix socket, one answer per line ({"ok": true} or {"error": "…"}):
 
     {"station": "xuan-hoa", "sensor": 1, "fault": "silent", "on": true}     faults: silent, stuck, dry
+    {"station": "xuan-hoa", "pin": 14, "pour_mm": 1.2}                      rain into a bucket; says how often it tipped
     {"truth": {"station": "xuan-hoa", "time": 1772000000}}                  without "time": now
 """
 
@@ -44,6 +46,7 @@ from simulators.instrument_bus import InstrumentBus
 from simulators.instruments import MODELS, Fault, Instrument
 from simulators.replay import Replay, read_series
 from simulators.sdi12_bus import Sdi12Bus, Sdi12Sensor
+from simulators.tipping_bucket import TippingBucket
 from simulators.toml_instrument import TomlInstrument
 from simulators.weather import WeatherState, weather
 from station_config.clock import Clock, clock_from_environment
@@ -81,6 +84,14 @@ _USUAL_INSTRUMENTS = (
 )
 
 
+class BucketChoice(_Model):
+    """A tipping bucket on a pin of a station's board."""
+
+    pin: int = Field(ge=0, le=63)
+    per_tip_mm: float = Field(gt=0)
+    pins: Path
+
+
 class StationChoice(_Model):
     """One station: where it stands and the ports of its lines."""
 
@@ -91,6 +102,7 @@ class StationChoice(_Model):
     shift_s: float | None = None
     elevation_m: float = -3.0
     instruments: tuple[InstrumentChoice, ...] = _USUAL_INSTRUMENTS
+    buckets: tuple[BucketChoice, ...] = ()
 
 
 class WorldConfiguration(_Model):
@@ -138,6 +150,7 @@ class Station:
 
     surroundings: StationSurroundings
     instruments: Mapping[int, Instrument | Sdi12Sensor]
+    buckets: Mapping[int, TippingBucket]
 
 
 def read_configuration(path: Path) -> WorldConfiguration:
@@ -191,6 +204,12 @@ def _build_station(
             one.sensor: _build_instrument(one, surroundings, f"{choice.id} {one.sensor}", seed, noise, clock)
             for one in choice.instruments
         },
+        {
+            one.pin: TippingBucket(
+                one.pins, one.pin, one.per_tip_mm, lambda time: surroundings.weather(time).rain_total_mm, clock
+            )
+            for one in choice.buckets
+        },
     )
 
 
@@ -217,6 +236,12 @@ class _FaultAsked(_Model):
     on: bool
 
 
+class _RainAsked(_Model):
+    station: str
+    pin: int
+    pour_mm: float = Field(ge=0)
+
+
 class Control:
     """What the control socket can ask of the world."""
 
@@ -229,6 +254,8 @@ class Control:
         try:
             if "truth" in request:
                 return self._truth(_TruthAsked.model_validate(request["truth"]))
+            if "pour_mm" in request:
+                return self._pour(_RainAsked.model_validate(request))
             return self._set_fault(_FaultAsked.model_validate(request))
         except ValidationError as error:
             raise ControlRefused(_faults_of(error)) from None
@@ -249,6 +276,14 @@ class Control:
             raise ControlRefused(f"{asked.station} has no sensor {asked.sensor}; have {sorted(instruments)}")
         instruments[asked.sensor].set_fault(asked.fault, asked.on)
         return {"ok": True}
+
+    def _pour(self, asked: _RainAsked) -> dict[str, Any]:
+        buckets = self._station(asked.station).buckets
+        if asked.pin not in buckets:
+            raise ControlRefused(f"{asked.station} has no bucket on pin {asked.pin}; have {sorted(buckets)}")
+        bucket = buckets[asked.pin]
+        bucket.pour(asked.pour_mm)
+        return {"ok": True, "tips": bucket.tips}
 
     def _station(self, name: str) -> Station:
         if name not in self._stations:
@@ -271,7 +306,8 @@ async def run(configuration: WorldConfiguration, clock: Clock, port_timeout_s: f
         for number, choice in enumerate(configuration.stations)
         for bus in _buses(choice, stations[choice.id], configuration.seed + number)
     ]
-    running = [asyncio.create_task(bus.run()) for bus in buses]
+    buckets = [bucket for station in stations.values() for bucket in station.buckets.values()]
+    running = [asyncio.create_task(one.run()) for one in (*buses, *buckets)]
     try:
         await _open_ports(buses, port_timeout_s)
         async with control.serve(configuration.socket, Control(stations, clock).answer):

@@ -85,6 +85,11 @@ class Gateway:
         answer = self._client.write_registers(0, [unix_s >> 16, unix_s & 0xFFFF, 0, 20], device_id=self._address)
         assert not answer.isError(), answer
 
+    def command(self, number: int, argument: int) -> None:
+        values = [number, argument >> 16, argument & 0xFFFF]
+        answer = self._client.write_registers(10, values, device_id=self._address)
+        assert not answer.isError(), answer
+
     def fetch(self, from_seq: int = 1) -> list[Record]:
         """Return all records from from_seq on, acknowledging what was read."""
         journal = self.number(2)
