@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from edge_gateway.direct.faults import direct_faults
 from edge_gateway.endpoint import Endpoint, parse_port
 from edge_gateway.warning_configuration import WarningConfiguration, warning_faults
 from station_config.broker_link import BrokerLink, broker_faults
@@ -62,6 +63,8 @@ class BrokerConfiguration(BrokerLink):
     retry_min_s: float = Field(default=0.5, gt=0)
     retry_max_s: float = Field(default=60.0, gt=0)
     first_choice_after_s: float = Field(default=900.0, gt=0)
+    max_bytes_per_s: int | None = Field(default=None, ge=50)
+    max_mb_per_day: float | None = Field(default=None, gt=0)
 
 
 class OutboxConfiguration(StrictModel):
@@ -75,6 +78,14 @@ class CommandsConfiguration(StrictModel):
     """Whose commands are carried out: the public keys (.pem) in a folder; none without it."""
 
     keys_dir: FilePath | None = None
+
+
+class DirectConfiguration(StrictModel):
+    """A station of network.toml without a board: the gateway asks its instruments, and keeps its journal."""
+
+    station: Name
+    line: str = Field(min_length=1, max_length=32)
+    journal_records: int = Field(default=500_000, ge=10_000, le=50_000_000)  # 30 bytes each; then the oldest go
 
 
 class GatewayConfiguration(StrictModel):
@@ -91,11 +102,22 @@ class GatewayConfiguration(StrictModel):
     commands: CommandsConfiguration = CommandsConfiguration()
     warning: WarningConfiguration | None = None
     lines: Several[LineConfiguration] = Field(alias="line")
+    direct: Several[DirectConfiguration] = ()
 
     @property
     def stations(self) -> tuple[StationConfiguration, ...]:
-        """All stations of all lines."""
+        """All stations with a board, of all lines."""
         return tuple(station for line in self.lines for station in line.stations)
+
+    @property
+    def station_ids(self) -> tuple[str, ...]:
+        """All stations, those without a board too."""
+        return tuple(station for line in self.lines for station in self.stations_of(line.name))
+
+    def stations_of(self, line_name: str) -> tuple[str, ...]:
+        """Return the stations whose board or instruments are on a line."""
+        boards = [station.id for line in self.lines if line.name == line_name for station in line.stations]
+        return (*boards, *(row.station for row in self.direct if row.line == line_name))
 
     @property
     def outbox_path(self) -> Path:
@@ -109,7 +131,12 @@ def load_configuration(path: Path) -> GatewayConfiguration:
     configuration = load(
         path,
         GatewayConfiguration,
-        check=lambda data: [*_conflicts(data), *warning_faults(data), *broker_faults(data, folder)],
+        check=lambda data: [
+            *_conflicts(data),
+            *direct_faults(data, folder),
+            *warning_faults(data),
+            *broker_faults(data, folder),
+        ],
     )
     return _anchored(configuration, folder)
 
@@ -134,7 +161,13 @@ def _conflicts(data: Table) -> Iterator[Fault]:
         yield Fault(("line",), "there is no line; give each RS-485 port its [[line]] with its [[line.station]] tables")
     yield from repeated((((*path, "name"), row.get("name")) for path, row in lines), "this line name")
     yield from repeated((((*path, "port"), row.get("port")) for path, row in lines), "this port")
-    yield from repeated((((*path, "id"), row.get("id")) for path, row, _ in stations), "this station")
+    ids = [((*path, "id"), row.get("id")) for path, row, _ in stations]
+    directs = list(rows(data, "direct"))
+    yield from repeated([*ids, *(((*path, "station"), row.get("station")) for path, row in directs)], "this station")
+    used = {row.get("line") for _, row in directs}
+    for path, row in lines:
+        if not row.get("station") and row.get("name") not in used:
+            yield Fault(path, "nothing is on this line: give it [[line.station]] tables, or a [[direct]] that names it")
     yield from _serial_settings_of_tcp(lines)
     for at, _line in lines:
         addresses = [((*path, "address"), row.get("address")) for path, row, line_at in stations if line_at == at]

@@ -20,7 +20,8 @@ GatewayError
 ├── InstallationRefused  the service cannot be installed: no rights, or somebody else's file in the way
 ├── UplinkError
 │   ├── BrokerUnreachable  no connection: try again with back-off
-│   └── BrokerRefused      the broker does not let us in: a person has to look, try again slowly
+│   ├── BrokerRefused      the broker does not let us in: a person has to look, try again slowly
+│   └── BrokerUseless      it takes batches and no commits come: try the next broker
 └── WarningError           warning people without the cloud
     ├── ModemError
     │   ├── ModemUnavailable  the modem's port cannot be opened or has gone: wait for it
@@ -123,6 +124,10 @@ class UplinkError(GatewayError):
 
 class BrokerUnreachable(UplinkError):
     """There is no connection to the broker."""
+
+
+class BrokerUseless(UplinkError):
+    """The broker takes batches, and no commits come by it."""
 
 
 class BrokerRefused(UplinkError):

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -20,6 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_gateway.configuration import BrokerConfiguration
 from edge_gateway.errors import BrokerRefused, BrokerUnreachable
+from edge_gateway.wire_bytes import wire_bytes
 from station_config.broker_link import BrokerAddress
 from station_config.certificates import alert_advice, handshake_refusal
 
@@ -118,6 +119,11 @@ class MqttSession:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Hand a message to the connection. That it went, or was acknowledged by the broker, proves nothing."""
         self._client.publish(topic, payload, QOS, retain)
+
+    def wire_bytes(self) -> int | None:
+        """Return what this connection has cost on the air so far, both ways; None when that is not known."""
+        connection = self._client.socket()
+        return None if connection is None else wire_bytes(cast(socket.socket, connection))
 
     def poll(self, timeout_s: float, wake: socket.socket | None = None) -> None:
         """Move bytes both ways once something can move or `wake` is readable; wait `timeout_s` at most for that.

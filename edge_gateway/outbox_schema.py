@@ -30,7 +30,8 @@ CREATE TABLE dropped (
     PRIMARY KEY (station, journal, first_seq)) WITHOUT ROWID;
 CREATE TABLE contact (station TEXT PRIMARY KEY, contact TEXT NOT NULL) WITHOUT ROWID;
 """,
-    # all that goes up and is no record, in the order it was enqueued (rowid); what was dropped of it; bytes by UTC day
+    # all that goes up and is no record, in the order it was enqueued (rowid); what was dropped of it; bytes on
+    # the air, both ways, by local day
     """
 CREATE TABLE messages (id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, created_at REAL NOT NULL);
 CREATE TABLE messages_dropped (kind TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;

@@ -28,6 +28,7 @@ Span = tuple[float, float]
 EVER: Span = (float("-inf"), float("inf"))
 SLICES_DROPPED_AT_ONCE = 64
 MESSAGES_AT_MOST = 10_000
+TRAFFIC_DAYS_KEPT = 62
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,11 @@ class OutboxStore:
     def forget_messages(self, ids: Iterable[str]) -> int:
         """Forget messages a commit has named; return how many were still here."""
         return sum(self._sql.execute("DELETE FROM messages WHERE id = ?", (one,)).rowcount for one in ids)
+
+    def note_traffic(self, day: int, number: int) -> None:
+        """Keep how many bytes went over the air on a local day (since 1970), both ways."""
+        self._sql.execute("INSERT OR REPLACE INTO traffic VALUES (?, ?)", (day, number))
+        self._sql.execute("DELETE FROM traffic WHERE day < ?", (day - TRAFFIC_DAYS_KEPT,))
 
     def note_contact(self, station: str, contact: str) -> None:
         """Keep the last known state of a station (JSON), for `tram-gateway status`."""

@@ -14,17 +14,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from edge_gateway import uplink_policy as policy
+from edge_gateway import broker_choice
+from edge_gateway.batches_up import BatchesUp
+from edge_gateway.broker_choice import BrokerChoice
+from edge_gateway.broker_connector import BrokerConnector
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import ContactBook
-from edge_gateway.errors import OutboxUnavailable, UplinkError
+from edge_gateway.data_budget import Allowed
+from edge_gateway.errors import BrokerUseless, OutboxUnavailable, UplinkError
 from edge_gateway.messages import (
     CommitFault,
     CommittedMessages,
     CommittedRecords,
     UpMessage,
     commands_topic,
-    commits_topic,
     decode_commit,
     encode_batch,
     encode_message,
@@ -32,21 +35,22 @@ from edge_gateway.messages import (
     records_topic,
     status_topic,
 )
-from edge_gateway.mqtt_session import MqttSession, Will
+from edge_gateway.mqtt_session import MqttSession
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_file import translated
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.outbox_store import OutboxStore
-from edge_gateway.slices import Range, Series, Slice
 from edge_gateway.status import read_status
+from edge_gateway.traffic import Traffic, day_text
 from edge_gateway.uplink_messages import MessagesUp
-from edge_gateway.uplink_policy import Side, UnderWay
 from station_config.clock import Clock
 
 log = structlog.get_logger()
 
 LONGEST_WAIT_S = 5.0
-CONNECTION_COUNTS_AS_GOOD_AFTER_S = 10.0
+MESSAGES_WAIT_S = 10.0
+BUDGET_LOOK_S = 60.0
+STATUS_RARER_ON_BUDGET = 10
 
 
 @dataclass
@@ -84,17 +88,16 @@ class Uplink:
         self.counters = UplinkCounters()
         self._configuration = configuration
         self._broker = configuration.broker
-        self._protocol: str = configuration.broker.protocol
+        self._connector = BrokerConnector(configuration.id, configuration.broker, clock)
+        self._choice = BrokerChoice(len(configuration.broker.addresses))
+        self._traffic = Traffic(configuration.broker, {})
         self._outbox = outbox
         self._contacts = contacts
         self._clock = clock
         self._commands_in = commands_in
         self._more_status = more_status
-        self._under_way: list[UnderWay] = []
+        self._batches_up = BatchesUp(configuration.broker)
         self._messages_up = MessagesUp(configuration.broker.commit_timeout_s)
-        self._window = policy.LEAST_WINDOW
-        self._quiet = False
-        self._told = ""
         self._look = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
@@ -115,6 +118,7 @@ class Uplink:
         """Connect, serve, connect again until `stop` is set and `wake` called. Raises OutboxError."""
         reader = self._outbox.reader()
         try:
+            self._traffic = Traffic(self._broker, reader.traffic())
             self._keep_connected(reader, stop)
         except sqlite3.Error as error:
             raise translated(error, self._outbox.path) from error
@@ -122,77 +126,75 @@ class Uplink:
             reader.close()
 
     def _keep_connected(self, reader: OutboxReader, stop: threading.Event) -> None:
-        attempt = 0
         while not stop.is_set():
-            begun = time.monotonic()
+            begun, useless = float("inf"), False
             try:
-                self._one_connection(reader, stop)
+                session: MqttSession | None = self._connector.connect(self._choice.at)
+                while session is not None:
+                    begun = time.monotonic()
+                    session = self._one_connection(session, reader, stop)
             except UplinkError as error:
-                self._tell(error)
-            lasted_s = time.monotonic() - begun
-            attempt = 0 if lasted_s > CONNECTION_COUNTS_AS_GOOD_AFTER_S else attempt + 1
+                useless = isinstance(error, BrokerUseless)
+                self._connector.tell(self._choice.at, error)
+            lasted_s = max(0.0, time.monotonic() - begun)
+            self._choice = broker_choice.after_connection(self._choice, lasted_s, useless=useless)
             chance = random.random()  # noqa: S311  it spreads a fleet's attempts, it guards nothing
-            stop.wait(policy.backoff_s(attempt, self._broker.retry_min_s, self._broker.retry_max_s, chance))
+            stop.wait(broker_choice.pause_s(self._choice, self._broker.retry_min_s, self._broker.retry_max_s, chance))
 
-    def _tell(self, error: UplinkError) -> None:
-        if str(error) != self._told:
-            log.warning("no connection to the broker; records stay in the outbox", reason=str(error))
-        self._told = str(error)
-
-    def _one_connection(self, reader: OutboxReader, stop: threading.Event) -> None:
-        gateway = self._configuration.id
-        session = MqttSession(
-            self._broker,
-            self._broker.addresses[0],
-            self._protocol,
-            f"tram-{gateway}",
-            (commits_topic(gateway), commands_topic(gateway)),
-            Will(status_topic(gateway), self._offline()),
-        )
+    def _one_connection(self, session: MqttSession, reader: OutboxReader, stop: threading.Event) -> MqttSession | None:
+        """Serve until the connection is lost (UplinkError), `stop` is set, or another one is better: return that."""
+        self.counters.connections += 1
+        self._traffic.begin_connection()
         try:
-            self._connect(session)
-            self._told = ""
-            self.counters.connections += 1
-            log.info("connected to the broker", broker=str(session.address), protocol=self._protocol)
-            self._serve(session, reader, stop)
+            return self._serve(session, reader, stop)
         finally:
-            # What is under way on a lost connection is sent again on the next one, at once.
-            self._under_way = []
+            self._batches_up.forget()
             self._messages_up.sent.clear()
-            session.close(Will(status_topic(gateway), self._offline()) if stop.is_set() else None)
+            session.close(self._connector.offline)
 
-    def _connect(self, session: MqttSession) -> None:
-        try:
-            session.connect()
-        except UplinkError:
-            if self._protocol == "5" and session.protocol_not_understood:
-                log.warning("the broker does not speak MQTT 5; going on with 3.1.1")
-                self._protocol = "3.1.1"
-            raise
-
-    def _serve(self, session: MqttSession, reader: OutboxReader, stop: threading.Event) -> None:
+    def _serve(self, session: MqttSession, reader: OutboxReader, stop: threading.Event) -> MqttSession | None:
         self._look.set()
-        status_due, messages_due = 0.0, 0.0
+        connected_at = returned_at = time.monotonic()
+        status_due = send_due = 0.0
         while not stop.is_set():
             self._take_what_came(session)
-            self._give_up_overdue()
-            if self._look.is_set() or time.monotonic() >= messages_due:
+            self._give_up_overdue(session)
+            if self._look.is_set() or time.monotonic() >= send_due:
                 self._look.clear()
-                self._send_messages(session, reader)
-                self._send_what_may_go(session, reader)
-                messages_due = self._messages_up.next_look(time.monotonic())
+                send_due = self._send(session, reader, connected_at)
             if time.monotonic() >= status_due or self._contacts.turned.is_set():
                 self._contacts.turned.clear()
                 self._publish_status(session, reader)
-                status_due = time.monotonic() + self._configuration.status_interval_s
-            session.poll(self._wait_s(status_due, messages_due), self._wake_reader)
+                status_due = time.monotonic() + self._status_interval_s()
+            return_due = broker_choice.return_due_at(self._choice, returned_at, self._broker.first_choice_after_s)
+            if time.monotonic() >= return_due:
+                returned_at = time.monotonic()
+                if (better := self._first_choice()) is not None:
+                    return better
+            session.poll(self._wait_s(status_due, send_due, return_due), self._wake_reader)
+            self._traffic.note_connection(session.wire_bytes(), self._clock.now())
+        return None
+
+    def _first_choice(self) -> MqttSession | None:
+        """Try the first broker of the list beside the connection in use."""
+        try:
+            session = self._connector.connect(0)
+        except UplinkError as error:
+            self._choice = broker_choice.after_return(self._choice, reached=False)
+            self._connector.tell(0, error)
+            return None
+        self._choice = broker_choice.after_return(self._choice, reached=True)
+        return session
+
+    def _status_interval_s(self) -> float:
+        rarer = 1 if self._traffic.allowed(self._clock.now()) is Allowed.ALL else STATUS_RARER_ON_BUDGET
+        return self._configuration.status_interval_s * rarer
 
     def _wait_s(self, *dues_known: float) -> float:
         """Return how long nothing will be due if nothing comes."""
         if self._look.is_set():
             return 0.0
-        dues = [*dues_known, *(batch.sent_at + self._broker.commit_timeout_s for batch in self._under_way)]
-        return min(LONGEST_WAIT_S, max(0.0, min(dues) - time.monotonic()))
+        return min(LONGEST_WAIT_S, max(0.0, min(*dues_known, self._batches_up.overdue_at()) - time.monotonic()))
 
     def _take_what_came(self, session: MqttSession) -> None:
         records: list[CommittedRecords] = []
@@ -223,73 +225,96 @@ class Uplink:
 
     def _free(self, commits: list[CommittedRecords], messages: list[str]) -> None:
         try:
-            freed, forgotten = self._outbox.write(
-                lambda store: (_free_all(store, commits), store.forget_messages(messages))
-            )
+            freed, forgotten = self._outbox.write(lambda store: self._note(store, commits, messages))
         except OutboxUnavailable as error:
             log.warning("commits could not be noted; what they name is sent again later", error=str(error))
             return
-        for series, ranges in commits:
-            self._under_way = policy.after_commit(self._under_way, series, ranges)
+        self._batches_up.note_commits(commits)
         self.counters.commits += len(commits)
         self.counters.records_freed += freed
         self.counters.messages_committed += forgotten
-        self._window = policy.window_after_commits(self._window, len(commits), self._broker.window)
-        self._quiet = False
+        self._choice = broker_choice.after_commit(self._choice)
         self._look.set()
 
-    def _give_up_overdue(self) -> None:
-        overdue = policy.overdue(self._under_way, time.monotonic(), self._broker.commit_timeout_s)
+    def _note(self, store: OutboxStore, commits: list[CommittedRecords], messages: list[str]) -> tuple[int, int]:
+        """Free what is committed; the day's bytes ride along, they are worth no sync of their own."""
+        store.note_traffic(*self._traffic.spent(self._clock.now()))
+        return _free_all(store, commits), store.forget_messages(messages)
+
+    def _give_up_overdue(self, session: MqttSession) -> None:
+        overdue = self._batches_up.give_up_overdue(time.monotonic())
         if not overdue:
             return
-        if not self._quiet:
-            log.warning("batches were not committed in time and are sent again", batches=len(overdue))
-        self._quiet = True
-        self._window = policy.window_after_timeout(self._window)
-        self.counters.batches_overdue += len(overdue)
-        self._under_way = [batch for batch in self._under_way if batch not in overdue]
+        self.counters.batches_overdue += overdue
         self._look.set()
+        if broker_choice.is_useless(self._batches_up.timeouts, self._choice):
+            raise BrokerUseless(f"{session.address} takes batches, and no commit has come: trying the next broker")
+
+    def _send(self, session: MqttSession, reader: OutboxReader, connected_at: float) -> float:
+        """Send what may go; return when to look again (monotonic) though nothing has come."""
+        now = time.monotonic()
+        if (wait_s := self._traffic.wait_s(now)) > 0:
+            return now + wait_s
+        due = float("inf")
+        if now >= (messages_from := connected_at + self._messages_after_s()):
+            self._send_messages(session, reader)
+            due = self._messages_up.next_look(now)
+        else:
+            due = messages_from
+        allowed = self._traffic.allowed(self._clock.now())
+        if allowed is not Allowed.NOTHING:
+            self._send_batches(session, reader, live_only=allowed is Allowed.LIVE)
+        if allowed is not Allowed.ALL:
+            due = min(due, now + BUDGET_LOOK_S)
+        return min(due, now + wait_s) if (wait_s := self._traffic.wait_s(now)) > 0 else due
+
+    def _messages_after_s(self) -> float:
+        """Return how long messages wait on this connection: after one that failed soon, records get the first turn.
+
+        A broker that ends the connection because of a message's topic must not stop the records.
+        """
+        return MESSAGES_WAIT_S if (self._choice.failures // self._choice.number) % 2 else 0.0
+
+    def _publish(self, session: MqttSession, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        session.publish(topic, payload, retain=retain)
+        self._traffic.note_message(topic, payload, time.monotonic())
 
     def _send_messages(self, session: MqttSession, reader: OutboxReader) -> None:
         def publish(message: UpMessage) -> None:
-            session.publish(message_topic(message.kind, self._configuration.id), encode_message(message))
+            self._publish(session, message_topic(message.kind, self._configuration.id), encode_message(message))
 
         self.counters.messages_sent += self._messages_up.send_what_is_due(reader, time.monotonic(), publish)
 
-    def _send_what_may_go(self, session: MqttSession, reader: OutboxReader) -> None:
-        allowed = policy.places(self._window, self._broker.backlog_share)
-        while (side := policy.free_side(self._under_way, allowed)) is not None:
-            piece = self._next_batch(reader, side)
-            if piece is None:
+    def _send_batches(self, session: MqttSession, reader: OutboxReader, *, live_only: bool) -> None:
+        live_at = self._clock.now() if live_only else None
+        while self._traffic.wait_s(time.monotonic()) <= 0:
+            found = self._batches_up.next_batch(reader, self._traffic.records_per_message, live_at)
+            if found is None:
                 return
-            session.publish(records_topic(self._configuration.id, piece.series.station), encode_batch(piece))
-            self._under_way.append(UnderWay(piece.series, [(piece.first_seq, piece.last_seq)], side, time.monotonic()))
+            side, piece = found
+            self._publish(session, records_topic(self._configuration.id, piece.series.station), encode_batch(piece))
+            self._batches_up.note_sent(side, piece, time.monotonic())
             self.counters.batches_sent += 1
             self.counters.records_sent += piece.number
 
-    def _next_batch(self, reader: OutboxReader, side: Side) -> Slice | None:
-        with reader.one_moment():
-            heads = []
-            for series in reader.with_buffered():
-                taken = self._taken(series)
-                head = reader.newest(series, taken) if side is Side.NEWEST else reader.oldest(series, taken)
-                if head is not None:
-                    heads.append(head)
-            chosen = policy.choose(side, heads)
-            if chosen is None:
-                return None
-            collect = reader.up_to if side is Side.NEWEST else reader.following
-            return collect(chosen, self._taken(chosen.series), policy.RECORDS_PER_BATCH)
-
-    def _taken(self, series: Series) -> list[Range]:
-        return [waiting for batch in self._under_way if batch.series == series for waiting in batch.waiting]
-
     def _publish_status(self, session: MqttSession, reader: OutboxReader) -> None:
         status = read_status(self._configuration, reader, self._clock.now(), self._contacts.all())
-        session.publish(status_topic(self._configuration.id), _json(status | self._more_status()), retain=True)
+        status |= self._more_status() | {"uplink": self._own_status(session)}
+        self._publish(session, status_topic(self._configuration.id), _json(status), retain=True)
 
-    def _offline(self) -> bytes:
-        return _json({"gateway": self._configuration.id, "online": False})
+    def _own_status(self, session: MqttSession) -> dict[str, object]:
+        day, number = self._traffic.spent(self._clock.now())
+        return {
+            "broker": str(session.address),
+            "first_choice": self._choice.at == 0,
+            "protocol": self._connector.protocol,
+            "day": day_text(day),
+            "bytes_today": number,
+            "sending": self._traffic.allowed(self._clock.now()).value,
+            "records_sent": self.counters.records_sent,
+            "batches_overdue": self.counters.batches_overdue,
+            "messages_sent": self.counters.messages_sent,
+        }
 
 
 def _free_all(store: OutboxStore, commits: list[CommittedRecords]) -> int:

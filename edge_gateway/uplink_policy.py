@@ -52,10 +52,12 @@ def places(window: int, backlog_share: float) -> dict[Side, int]:
     return {Side.NEWEST: window - backlog, Side.BACKLOG: backlog}
 
 
-def free_side(under_way: Sequence[UnderWay], allowed: dict[Side, int]) -> Side | None:
-    """Return the side that sends the next batch, the one that uses less of its places; None when the window is full."""
-    used = {side: sum(batch.side is side for batch in under_way) / allowed[side] for side in Side}
-    side = min(Side, key=lambda side: used[side])
+def free_side(
+    under_way: Sequence[UnderWay], allowed: dict[Side, int], sides: Sequence[Side] = tuple(Side)
+) -> Side | None:
+    """Return which of `sides` sends the next batch, the one that uses less of its places; None when all are taken."""
+    used = {side: sum(batch.side is side for batch in under_way) / allowed[side] for side in sides}
+    side = min(sides, key=lambda side: used[side])
     return side if used[side] < 1 else None
 
 
