@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_gateway.configuration import GatewayConfiguration, load_configuration
+from edge_gateway.direct.plans import direct_plans
+from edge_gateway.direct.station import DirectPlan
 from edge_gateway.errors import GatewayError
 from edge_gateway.gateway import CommandSetup, run_gateway
 from edge_gateway.log_ring import LogRing
@@ -63,6 +65,7 @@ def run(
     """
     configuration, clock = _prepare(config)
     warning = _load_warning(configuration, clock)
+    direct = _load_direct(configuration)
     recent = LogRing()
     commands = CommandSetup(_load_keys(configuration), recent.lines)
     set_up_log(log_format, os.environ, recent)
@@ -71,7 +74,7 @@ def run(
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
         service = ServiceManager.from_environment(os.environ, os.getpid())
-        run_gateway(configuration, clock, stop, service, commands, warning)
+        run_gateway(configuration, clock, stop, service, commands, warning, direct)
     except GatewayError as error:
         structlog.get_logger().error("the gateway cannot run", reason=str(error))
         raise typer.Exit(EXIT_FAILED) from None
@@ -117,6 +120,14 @@ def _prepare(config: Path) -> tuple[GatewayConfiguration, Clock]:
 def _load_warning(configuration: GatewayConfiguration, clock: Clock) -> WarningSetup | None:
     try:
         return read_warning_setup(configuration, clock.now())
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+
+
+def _load_direct(configuration: GatewayConfiguration) -> tuple[DirectPlan, ...]:
+    try:
+        return direct_plans(configuration)
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_CONFIGURATION) from None

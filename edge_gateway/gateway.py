@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,14 @@ from edge_gateway.command_desk import CommandDesk
 from edge_gateway.command_work import CommandWork
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact, ContactBook
+from edge_gateway.direct.station import DirectPlan
+from edge_gateway.direct.works import direct_works
 from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.poller import LinePoller
 from edge_gateway.service_manager import ServiceManager
+from edge_gateway.station_link import access_line
 from edge_gateway.status import SECONDS_PER_DAY
 from edge_gateway.uplink import Uplink
 from edge_gateway.warning_configuration import WarningSetup
@@ -56,6 +59,7 @@ def run_gateway(
     service: ServiceManager,
     commands: CommandSetup | None = None,
     warning: WarningSetup | None = None,
+    direct: Sequence[DirectPlan] = (),
 ) -> None:
     """Run until `stop` is set; a damaged outbox is replaced on the way. Raises OutboxUnavailable."""
     commands = commands or CommandSetup()
@@ -64,7 +68,7 @@ def run_gateway(
         while not stop.is_set():
             outbox = open_outbox(configuration.outbox_path, limits, clock)
             try:
-                _run_with(configuration, outbox, clock, stop, service, commands, warning)
+                _run_with(configuration, outbox, clock, stop, service, commands, warning, direct)
             finally:
                 outbox.close()
 
@@ -77,10 +81,15 @@ def _run_with(
     service: ServiceManager,
     commands: CommandSetup,
     warning: WarningSetup | None,
+    direct: Sequence[DirectPlan],
 ) -> None:
     """Run lines and uplink on one outbox until `stop` is set or the outbox turns out damaged."""
-    contacts = ContactBook(tuple(station.id for station in configuration.stations))
-    pollers = {line.name: LinePoller(configuration, line, outbox, contacts, clock) for line in configuration.lines}
+    contacts = ContactBook(configuration.station_ids)
+    accesses = {line.name: access_line(line) for line in configuration.lines}
+    pollers = {
+        line.name: LinePoller(configuration, line, outbox, contacts, clock, accesses[line.name].client)
+        for line in configuration.lines
+    }
 
     def restart() -> None:
         commands.restart.set()
@@ -92,6 +101,7 @@ def _run_with(
     outbox.on_change(uplink.wake)
     works: dict[str, Work] = {"uplink": uplink.run, "commands": desk.run}
     works |= {f"line {name}": poller.run for name, poller in pollers.items()}
+    works |= direct_works(direct, accesses, configuration.state_dir, outbox, contacts, clock)
     works |= warning_works(warning, configuration.state_dir, outbox, clock)
     silence_s = longest_silence_s(line.timeout_s for line in configuration.lines)
     stop_works, watchdog = threading.Event(), Watchdog(service, silence_s)
@@ -107,7 +117,7 @@ def _run_with(
         "the gateway runs",
         gateway=configuration.id,
         lines=len(configuration.lines),
-        stations=len(configuration.stations),
+        stations=len(configuration.station_ids),
     )
     if not commands.keys:
         log.warning("no keys of commands: no command is carried out", advice="[commands] keys_dir in gateway.toml")
@@ -121,6 +131,8 @@ def _run_with(
     uplink.wake()
     for thread in (*threads, watch):
         thread.join(STOP_DEADLINE_S)
+    for access in accesses.values():
+        access.client.close()
     _keep_contacts(outbox, contacts, {})
     uplink.close()
     log.info("the gateway has stopped", still_running=[thread.name for thread in threads if thread.is_alive()])

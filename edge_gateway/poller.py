@@ -13,6 +13,7 @@ from edge_gateway import station_policy as policy
 from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, StationConfiguration
 from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
+from edge_gateway.line_client import ModbusClient
 from edge_gateway.line_jobs import Job, LineJobs, Result
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
@@ -53,6 +54,7 @@ class LinePoller:
         outbox: Outbox,
         contacts: ContactBook,
         clock: Clock,
+        client: ModbusClient | None = None,
     ) -> None:
         self._line = line
         self._interval_s = configuration.poll_interval_s
@@ -60,7 +62,7 @@ class LinePoller:
         self._outbox = outbox
         self._contacts = contacts
         self._clock = clock
-        self._link = StationLink(line)
+        self._link = StationLink(line, client)
         self._members = [_Member(station) for station in line.stations]
         self._progress: dict[Series, Progress] = {}
         self._line_fault = ""

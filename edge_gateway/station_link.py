@@ -8,6 +8,7 @@ followed by a question for one of the same length, and the records of a fetch na
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.file_message import (
@@ -42,11 +43,25 @@ def make_client(line: LineConfiguration, transport: Transport) -> ModbusClient:
     return LineClient(transport, line.timeout_s, line.baud)
 
 
+@dataclass(frozen=True)
+class LineAccess:
+    """A line for all who ask on it: the stations' poller, and stations without a board."""
+
+    transport: Transport
+    client: ModbusClient
+
+
+def access_line(line: LineConfiguration) -> LineAccess:
+    """Return how to ask on a line; nothing is opened yet."""
+    transport = make_transport(line)
+    return LineAccess(transport, make_client(line, transport))
+
+
 class StationLink:
     """The gateway's side of one line. One thread."""
 
     def __init__(self, line: LineConfiguration, client: ModbusClient | None = None) -> None:
-        self._client = client or make_client(line, make_transport(line))
+        self._client = client or access_line(line).client
 
     def counters(self, address: int) -> LinkCounters:
         """Return the counters of the station at `address`."""

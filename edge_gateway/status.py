@@ -30,17 +30,13 @@ def read_status(
         kept = {station: Contact.from_json(text) for station, text in reader.contacts().items()}
         lost, losses, used = reader.lost_records(), reader.losses(LOSSES_SHOWN), reader.used_bytes()
     contacts = {
-        station.id: fresh.get(station.id) or kept.get(station.id) or Contact(station.id)
-        for station in configuration.stations
+        station: fresh.get(station) or kept.get(station) or Contact(station) for station in configuration.station_ids
     }
     stations = {
-        station.id: _station(
-            contacts[station.id],
-            [state for state in series if state.series.station == station.id],
-            lost.get(station.id, 0),
-            now,
+        station: _station(
+            contact, [state for state in series if state.series.station == station], lost.get(station, 0), now
         )
-        for station in configuration.stations
+        for station, contact in contacts.items()
     }
     return {
         "gateway": configuration.id,
@@ -48,7 +44,8 @@ def read_status(
         "time": int(now),
         "version": version("tram"),
         "lines": {
-            line.name: _line([contacts[station.id] for station in line.stations]) for line in configuration.lines
+            line.name: _line([contacts[station] for station in configuration.stations_of(line.name)])
+            for line in configuration.lines
         },
         "stations": stations,
         "outbox": _outbox(configuration, series, used, now),

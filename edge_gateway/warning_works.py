@@ -22,7 +22,7 @@ def read_warning_setup(configuration: GatewayConfiguration, now: float) -> Warni
     """Return what [warning] leads to; None without it. Raises ConfigurationError with every fault."""
     if configuration.warning is None or configuration.network is None:
         return None
-    stations = frozenset(station.id for station in configuration.stations)
+    stations = frozenset(configuration.station_ids)
     return load_warning(configuration.warning, configuration.network, stations, now)
 
 

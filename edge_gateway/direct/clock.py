@@ -1,0 +1,73 @@
+"""The gateway's clock as a station reads it: the host keeps it right; here is told when it moved.
+
+A Raspberry Pi has no clock of its own. Until something has set it, records carry seconds since the start, as a board's
+do, and the clock-set event tells by how much to shift them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S
+from station_config.clock import Clock
+
+TOLERATED_STEP_S = 1.5  # NTP slews what is less
+DAY_S = 86_400
+TIMEX_BYTES = 256  # more than struct timex has anywhere
+TIME_ERROR = 5
+LONGEST_ABSENCE_S = 400 * DAY_S
+
+
+def is_synchronised() -> bool:
+    """Whether the kernel says that something keeps its clock right (adjtimex(2), asked without changing it)."""
+    return ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) not in (-1, TIME_ERROR)
+
+
+class DirectClock:
+    """What firmware.station asks of firmware.clock.Clock.
+
+    on_step(now, step) keeps the clock-set event; when it raises, the step is told again at the next look.
+    """
+
+    uncertainty_ms = 0
+
+    def __init__(self, clock: Clock, on_step: Callable[[int, int], None]) -> None:
+        self.steps = 0
+        self._clock = clock
+        self._on_step = on_step
+        self._rate = float(getattr(clock, "rate", 1.0))  # of the bench
+        self._began = self._looked = time.monotonic()
+        self._shown = clock.now()
+        self.is_set = self._shown >= EARLIEST_BELIEVABLE_S
+
+    def uptime_s(self) -> int:
+        """Return seconds since the start."""
+        return int((time.monotonic() - self._began) * self._rate)
+
+    def now(self) -> int:
+        """Return unix seconds; seconds since the start while the clock is not set."""
+        return int(self._clock.now()) if self.is_set else self.uptime_s()
+
+    def doubt(self, newest_record_s: int) -> bool:
+        """Say whether the clock does not fit the newest record at the start.
+
+        It counts as not set then, until something moves it or the kernel says that it is kept right.
+        """
+        if not self.is_set or -DAY_S <= self._shown - newest_record_s <= LONGEST_ABSENCE_S:
+            return False
+        self.is_set = False
+        return True
+
+    def jumped(self) -> int:
+        """Look at the clock and tell its steps. Return 0: the host's clock is never set back from here."""
+        looked, shown = time.monotonic(), self._clock.now()
+        moved_s = shown - self._shown - (looked - self._looked) * self._rate
+        moved = abs(moved_s) > TOLERATED_STEP_S * max(1.0, self._rate / 10) or (not self.is_set and is_synchronised())
+        if moved and shown >= EARLIEST_BELIEVABLE_S:
+            self._on_step(int(shown), round(moved_s) if self.is_set else int(shown) - self.uptime_s())
+            self.is_set = True
+            self.steps += 1
+        self._looked, self._shown = looked, shown
+        return 0
