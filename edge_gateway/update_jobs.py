@@ -75,11 +75,12 @@ def update(link: StationLink, address: int, errand: Errand, what: Update) -> Ste
     """
     yield from identify(link, address, errand.station)
     facts = yield from patiently(lambda: link.read_facts(address))
-    if "before" not in errand.progress:
-        errand.check_time()
+    if "boot" not in errand.progress:
         care = yield from patiently(lambda: link.read_care(address))
         if what.is_in_force(facts) and not care.trial:
-            return {"before": _shown(facts), "after": _shown(facts), "already": True}
+            return {"before": errand.progress.get("before", _shown(facts)), "after": _shown(facts), "already": True}
+    if "before" not in errand.progress:
+        errand.check_time()
         errand.note(before=_shown(facts), began_at=errand.now())
     if "boot" not in errand.progress:
         yield from _apply(link, address, errand, what)

@@ -117,6 +117,7 @@ def _forget(upkeep, number):
 
 
 def _note_calibration(station, sensor, on):
-    if on > 1 or sensor not in station.channels.sensor:
+    # MicroPython has no `in` for a number in a bytearray.
+    if on > 1 or not any(known == sensor for known in station.channels.sensor):
         raise CommandRefused("bad argument", "calibration mode %d of sensor %d: there is none" % (on, sensor))
     station.journal.append([(station.clock.now(), on, sensor, EVENT_CALIBRATION_MODE, NOT_EVALUATED)])
