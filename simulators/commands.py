@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simulators import board, broker, demo_command, lines, link, modem, phone, world
+from simulators import board, broker, demo_command, lines, link, modem, phone, serial_server, world
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 app.command("demo")(demo_command.command)
@@ -15,3 +15,4 @@ app.command("link")(link.command)
 app.command("broker")(broker.command)
 app.command("phone")(phone.command)
 app.command("modem")(modem.command)
+app.command("serial-server")(serial_server.command)
