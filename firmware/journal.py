@@ -101,7 +101,7 @@ class Journal:
     def append(self, entries):
         # Store records (time, count, sensor, parameter, flag), all with one sync where they fit one segment; returns
         # the first one's seq. When this returns they are durable. Raises JournalError when they could not be stored.
-        entries = left = list(entries)
+        left = entries
         try:
             if not self.id:
                 self.open()
@@ -124,7 +124,9 @@ class Journal:
 
     def _write(self, entries):
         seq = self.next_seq
-        raw = b"".join([encode(Record(seq + i, *entry)) for i, entry in enumerate(entries)])
+        raw = bytearray(len(entries) * SIZE)
+        for i, entry in enumerate(entries):
+            raw[i * SIZE : (i + 1) * SIZE] = encode(Record(seq + i, *entry))
         if self._file is None:
             if not self._segments:
                 self._segments.append([seq, 0])

@@ -176,7 +176,7 @@ class Station:
 
     def _store(self, entries):
         # Records that cannot be stored now wait for the next interval.
-        self._waiting += entries
+        self._waiting = self._waiting + entries if self._waiting else entries
         if len(self._waiting) > _MOST_WAITING:
             self._log.write("flash takes no records: %d lost" % (len(self._waiting) - _MOST_WAITING))
             self._waiting = self._waiting[-_MOST_WAITING:]
