@@ -1,8 +1,8 @@
 """A box that puts a serial line on the network, as sold for rails: bytes as they are, or Modbus TCP turned into RTU.
 
 transparent   what a connection says goes onto the line, what the line says to every connection
-modbus        a question's frame becomes an RTU frame; the answer gets the question's number. One question at a time; who
-              gets no answer in time gets none (some boxes answer with exception 11 instead: --says-so)
+modbus        a question's frame becomes an RTU frame; the answer gets the question's number. One question at a time;
+              who gets no answer in time gets none (some boxes answer with exception 11 instead: --says-so)
 """
 
 from __future__ import annotations
