@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, insert, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from alerts.event_store import HOLD_S
 from alerts.schema import attempts, deliveries
 from alerts.sms import Answer, Outcome, Sender
 from alerts.subscriptions import mask_phone
@@ -110,7 +111,7 @@ class Deliverer:
         now = self.real_time()
         next_attempt = deliveries.c.next_attempt_real
         # A wait longer than the longest one means that the machine's clock was set back: do not sit it out.
-        return or_(next_attempt <= now, next_attempt > now + 2 * self.backoff.longest_s)
+        return or_(next_attempt <= now, next_attempt > now + 2 * max(self.backoff.longest_s, HOLD_S))
 
     def _claim(self, delivery: Row[tuple[str, str, str, str]]) -> bool:
         """Record the attempt before it is made; False when another process took it."""
@@ -129,7 +130,8 @@ class Deliverer:
     def _record(self, delivery: Row[tuple[str, str, str, str]], answer: Answer) -> None:
         values: dict[str, object] = {"detail": answer.detail or None}
         if answer.outcome is Outcome.ACCEPTED:
-            values |= {"status": SENT, "sent_at": int(self.clock.now()), "provider_id": answer.provider_id}
+            sent = {"status": SENT, "sent_at": int(self.clock.now()), "provider_id": answer.provider_id}
+            values |= sent | {"via": None}
         elif answer.outcome is Outcome.REFUSED:
             values |= {"status": FAILED}
         else:

@@ -10,20 +10,28 @@ after it leaves everything; the same observations again are older than the state
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, select
 
 from alerts import schema
-from alerts.rules import EXPIRE_AFTER_S, Observation, Rule, State, event_identity, identity, step
+from alerts.event_store import (
+    Messages,
+    event_id_of,
+    insert_event,
+    insert_messages,
+    is_kept,
+    load_states,
+    save_states,
+    serialise,
+)
+from alerts.rules import EXPIRE_AFTER_S, Observation, Rule, State, step
 from alerts.subscriptions import Subscription, mask_phone
 from alerts.texts import AlertEvent, Wording
 from station_config.clock import Clock
-
-CHANNEL_SMS = "sms"
 
 _log = structlog.get_logger(__name__)
 
@@ -57,10 +65,8 @@ class AlertEngine:
         self._by_parameter: dict[str, list[Rule]] = defaultdict(list)
         for rule in rules:
             self._by_parameter[rule.parameter].append(rule)
-        self._subscriptions = tuple(subscriptions)
-        self._wording = wording
+        self._messages = Messages(tuple(subscriptions), wording, expire_after_s)
         self._clock = clock
-        self._expire_after_s = expire_after_s
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -86,7 +92,7 @@ class AlertEngine:
         if not watched and cursor is None:
             return []
         with self._database.begin() as connection:
-            _serialise(connection, cursor)
+            serialise(connection, cursor)
             happened = self._step_all(connection, watched) if watched else []
             stored = [event for event in happened if self._store(connection, event)]
         for event in stored:
@@ -133,7 +139,7 @@ class AlertEngine:
         return sorted(pairs, key=lambda pair: (pair[1].time, pair[1].sensor))
 
     def _step_all(self, connection: Connection, watched: list[tuple[Rule, Observation]]) -> list[AlertEvent]:
-        before = _load_states(connection, {(rule.id, observation.station) for rule, observation in watched})
+        before = load_states(connection, {(rule.id, observation.station) for rule, observation in watched})
         states, happened, now = dict(before), [], self._clock.now()
         for rule, observation in watched:
             key = (rule.id, observation.station)
@@ -151,81 +157,16 @@ class AlertEngine:
                         reason=str(decision.reason),
                     )
                 )
-        _save_states(connection, before, states)
+        save_states(connection, before, states)
         return happened
 
     def _store(self, connection: Connection, event: AlertEvent) -> bool:
         """Store an event and its messages; False when it has been stored before (a state lost, the events kept)."""
-        event_id = event_identity(event.rule.id, event.station, event.kind, event.time)
-        if connection.scalar(select(schema.events.c.id).where(schema.events.c.id == event_id)) is not None:
+        if is_kept(connection, event_id_of(event)):
             return False
-        page = self._wording.page(event)
-        connection.execute(
-            insert(schema.events).values(
-                id=event_id,
-                rule=event.rule.id,
-                station=event.station,
-                kind=str(event.kind),
-                time=event.time,
-                decided=event.decided,
-                value=event.value,
-                level=event.level,
-                severity=event.rule.severity,
-                reason=event.reason,
-                text_vi=page["vi"],
-                text_en=page["en"],
-            )
-        )
-        messages = [
-            self._message(event, event_id, subscription)
-            for subscription in self._subscriptions
-            if event.rule.id in subscription.rules
-        ]
-        if messages:
-            connection.execute(insert(schema.deliveries), messages)
+        event_id = insert_event(connection, event, self._messages.wording.page(event))
+        insert_messages(connection, self._messages.of(event, event_id))
         return True
-
-    def _message(self, event: AlertEvent, event_id: str, subscription: Subscription) -> dict[str, Any]:
-        return {
-            "id": identity(event_id, subscription.person, CHANNEL_SMS),
-            "event": event_id,
-            "conversation": f"{subscription.person}\n{event.rule.id}\n{event.station}",
-            "position": event.time,
-            "person": subscription.person,
-            "channel": CHANNEL_SMS,
-            "address": subscription.phone,
-            "text": self._wording.sms(event, subscription.language),
-            "status": "pending",
-            "expires_at": event.time + self._expire_after_s,
-            "attempts": 0,
-            "next_attempt_real": 0.0,
-        }
-
-
-def _serialise(connection: Connection, cursor: str | None) -> None:
-    """Take the cursor's row first, so that evaluations follow one another in SQLite as in PostgreSQL."""
-    values: dict[str, Any] = {"evaluations": schema.cursor.c.evaluations + 1}
-    if cursor is not None:
-        values["value"] = cursor
-    connection.execute(update(schema.cursor).values(values))
-
-
-def _load_states(connection: Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], State]:
-    table = schema.states
-    rows = connection.execute(select(table).where(table.c.rule.in_({rule for rule, _ in keys})))
-    return {(row.rule, row.station): State.from_json(row.state) for row in rows if (row.rule, row.station) in keys}
-
-
-def _save_states(
-    connection: Connection, before: Mapping[tuple[str, str], State], after: Mapping[tuple[str, str], State]
-) -> None:
-    table = schema.states
-    for (rule, station), state in after.items():
-        if (rule, station) not in before:
-            connection.execute(insert(table).values(rule=rule, station=station, state=state.to_json()))
-        elif state != before[rule, station]:
-            matches = (table.c.rule == rule) & (table.c.station == station)
-            connection.execute(update(table).where(matches).values(state=state.to_json()))
 
 
 def _shown_event(event: RowMapping, deliveries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -241,6 +182,8 @@ def _shown_event(event: RowMapping, deliveries: list[dict[str, Any]]) -> dict[st
         "severity": event["severity"],
         "reason": event["reason"],
         "text": {"vi": event["text_vi"], "en": event["text_en"]},
+        "via": event["via"],
+        "versions": {"rules": event["rules_version"], "recipients": event["recipients_version"]},
         "deliveries": deliveries,
     }
 
@@ -249,11 +192,12 @@ def _shown_delivery(delivery: RowMapping) -> dict[str, Any]:
     return {
         "person": delivery["person"],
         "channel": delivery["channel"],
-        "address_masked": mask_phone(delivery["address"]),
+        "address_masked": mask_phone(delivery["address"]) if delivery["address"] else "",
         "text": delivery["text"],
         "status": delivery["status"],
         "attempts": delivery["attempts"],
         "sent_at": delivery["sent_at"],
         "provider_id": delivery["provider_id"],
         "detail": delivery["detail"],
+        "via": delivery["via"],
     }

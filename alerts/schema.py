@@ -4,6 +4,7 @@ alert_states      what each rule remembers about each station
 alert_events      what was raised and cleared; one row per (rule, station, kind, event time)
 alert_deliveries  the outbox: one message per event, person and channel
 alert_attempts    every try to send one, with its outcome
+alert_gateway_warnings  what gateways decided by themselves, and which event here that is
 alert_cursor      how far the observations have been evaluated, saved together with what came of them
 """
 
@@ -65,6 +66,9 @@ events = Table(
     Column("reason", Text, nullable=False),
     Column("text_vi", Text, nullable=False),
     Column("text_en", Text, nullable=False),
+    Column("via", Text),  # the gateway that decided it while the cloud was away
+    Column("rules_version", Text),  # of the files it decided by
+    Column("recipients_version", Text),
 )
 deliveries = Table(
     "alert_deliveries",
@@ -84,6 +88,15 @@ deliveries = Table(
     Column("sent_at", BigInteger),
     Column("provider_id", Text),
     Column("detail", Text),
+    Column("via", Text),  # the gateway that told the person
+)
+gateway_warnings = Table(
+    "alert_gateway_warnings",
+    metadata,
+    Column("gateway", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # the event as the gateway decided it
+    Column("event", Text, nullable=False),  # the event it is here
+    Column("revision", Integer, nullable=False),
 )
 attempts = Table(
     "alert_attempts",
@@ -126,8 +139,24 @@ def _first_tables(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
+def _warnings_of_gateways(connection: Connection) -> None:
+    for statement in (
+        "ALTER TABLE alert_events ADD COLUMN via TEXT",
+        "ALTER TABLE alert_events ADD COLUMN rules_version TEXT",
+        "ALTER TABLE alert_events ADD COLUMN recipients_version TEXT",
+        "ALTER TABLE alert_deliveries ADD COLUMN via TEXT",
+        "CREATE TABLE alert_gateway_warnings (gateway TEXT NOT NULL, id TEXT NOT NULL,"
+        " event TEXT NOT NULL REFERENCES alert_events (id), revision INTEGER NOT NULL, PRIMARY KEY (gateway, id))",
+        "CREATE INDEX alert_events_by_series ON alert_events (rule, station, time)",
+    ):
+        connection.execute(text(statement))
+
+
 #: Append only. A step that has run somewhere is never changed.
-MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (("first tables", _first_tables),)
+MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
+    ("first tables", _first_tables),
+    ("warnings of gateways", _warnings_of_gateways),
+)
 
 
 def open_database(url: str) -> Engine:

@@ -140,6 +140,14 @@ class Delivery(BaseModel):
     sent_at: int | None
     provider_id: str | None
     detail: str | None = None
+    via: str | None = Field(default=None, description="the gateway that told the person, while the cloud was away")
+
+
+class Versions(BaseModel):
+    """The files a gateway decided by: the first digits of their SHA-256."""
+
+    rules: str | None = None
+    recipients: str | None = None
 
 
 class Alert(BaseModel):
@@ -157,6 +165,8 @@ class Alert(BaseModel):
     reason: str
     text: Label
     deliveries: list[Delivery]
+    via: str | None = Field(default=None, description="the gateway that decided it, while the cloud was away")
+    versions: Versions = Versions()
 
 
 class Alerts(BaseModel):

@@ -100,9 +100,10 @@ def test_a_crash_inside_the_transaction_leaves_neither_event_nor_cursor(
     service: Any, restarted: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.salinity(0, 2.5)
-    monkeypatch.setattr(service.engine, "_message", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        service.salinity(10, 2.5)
+    with monkeypatch.context() as patch:
+        patch.setattr("alerts.engine.insert_messages", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            service.salinity(10, 2.5)
     crashed = (service.engine.recent(), service.engine.cursor())
 
     told = restarted(service).salinity(10, 2.5)
@@ -156,7 +157,7 @@ def test_two_processes_that_prepare_at_once_make_the_tables_once(tmp_path: Path)
     for engine in engines:
         engine.dispose()
 
-    assert [tuple(step) for step in steps] == [(1, "first tables")]
+    assert [tuple(step) for step in steps] == [(1, "first tables"), (2, "warnings of gateways")]
 
 
 def test_a_migration_that_fails_halfway_leaves_nothing(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
