@@ -52,6 +52,7 @@ _SENSOR_KEYS = (
     "power",
     "burst",
     "measurements",
+    "wiper",
 )
 _START_KEYS = ("fc", "register", "count", "values", "each_sample", "wait_ms", "wait_register", "wait_factor")
 _STATUS_KEYS = ("at", "type", "order", "ok", "mask", "scope")
@@ -61,6 +62,8 @@ Read = namedtuple("Read", ("fc", "register", "count", "fields", "status"))
 Field = namedtuple("Field", _FIELD_KEYS + ("rhythm",))
 Burst = namedtuple("Burst", ("readings", "statistic", "pause_ms"))
 Measurement = namedtuple("Measurement", ("command", "fields"))
+_WIPER_KEYS = ("fc", "register", "count", "values", "every_s", "busy_s")
+Wiper = namedtuple("Wiper", _WIPER_KEYS)
 _PULSE_KEYS = ("number", "pin", "parameter", "decimals", "per_pulse", "debounce_ms", "wrap")
 Pulse = namedtuple("Pulse", _PULSE_KEYS + ("rhythm",))
 Status = namedtuple("Status", _STATUS_KEYS)
@@ -191,7 +194,27 @@ def _sensor(check, content, where, record_s):
                 for i, row in enumerate(measurements)
             ]
         ),
+        _wiper(check, table.get("wiper"), where + ".wiper"),
     )
+
+
+def _wiper(check, content, where):
+    # An order like `start`, every so often; for busy_s after it nothing is read.
+    if content is None:
+        return None
+    table = check.table(content, where, _WIPER_KEYS)
+    every_s = check.integer(table, "every_s", where, 60, 86400)
+    wiper = Wiper(
+        check.choice(table, "fc", where, (3, 6, 16)),
+        check.integer(table, "register", where, 0, 65535),
+        check.integer(table, "count", where, 0, 125, 0),
+        check.integers(table, "values", where),
+        every_s,
+        check.integer(table, "busy_s", where, 1, every_s - 1),
+    )
+    if wiper.fc == 6 and len(wiper.values) != 1:
+        check.fault(where + ".values", "function 6 writes exactly one")
+    return wiper
 
 
 def _burst(check, content, where):

@@ -82,6 +82,7 @@ class Instrument:
     _wake_ms = 0
     _wake_request = None
     _burst = None
+    wiper = None
     _verdicts = 0  # reads whose status speaks for all
     _invalid: dict = {}  # type: ignore[type-arg]  # field: codes for "no value"
     _speeds: dict = {}  # type: ignore[type-arg]  # field of a direction: field of the speed it is weighted with
@@ -115,7 +116,7 @@ class Instrument:
     def _take_rare(self, sensor, fields, ticks):
         if sensor.start is not None:
             self._start = sensor.start
-            self._start_request = start_request(sensor)
+            self._start_request = order_request(sensor.address, sensor.start)
         if sensor.wake_ms:
             self._wake_ms = sensor.wake_ms
             self._wake_request = wake_request(sensor)
@@ -123,6 +124,10 @@ class Instrument:
             from firmware.burst import Reader
 
             self._burst = Reader(sensor.burst, ticks)
+        if sensor.wiper is not None:
+            from firmware.wiper import Wiper
+
+            self.wiper = Wiper(sensor.wiper, order_request(sensor.address, sensor.wiper), self._clock)
         verdicts = [read for read in sensor.reads if _speaks_for_all(read.status)]
         if verdicts:
             self._verdicts = len(verdicts)
@@ -212,12 +217,14 @@ class Instrument:
             self._pause -= 1
         elif self._start_failed:
             self._note_silence()
-        elif self.started and self._is_warm():
+        elif self.started and self._is_warm() and not (self.wiper and self.wiper.is_busy()):
             await self._finish_wait()
             if self._burst is None:
                 await self._read_all(client, counts, good)
             else:
                 await self._burst.read(lambda: self._read_all(client, counts, good), counts, good)
+            if self.wiper and not self._silent:
+                await self.wiper.look(client, self._patience, all(good))
         self._add(counts, good)
 
     async def _read_all(self, client, counts, good):
@@ -281,10 +288,10 @@ def wake_request(sensor):
     return rtu.read_request(sensor.address, read.fc, read.register, count)
 
 
-def start_request(sensor):
-    start = sensor.start
-    if start.fc == rtu.WRITE_SINGLE:
-        return rtu.write_single_request(sensor.address, start.register, start.values[0])
-    if start.fc == rtu.WRITE_MULTIPLE:
-        return rtu.write_request(sensor.address, start.register, start.values)
-    return rtu.read_request(sensor.address, start.fc, start.register, start.count)
+def order_request(address, order):
+    # order: a configuration.Start or Wiper
+    if order.fc == rtu.WRITE_SINGLE:
+        return rtu.write_single_request(address, order.register, order.values[0])
+    if order.fc == rtu.WRITE_MULTIPLE:
+        return rtu.write_request(address, order.register, order.values)
+    return rtu.read_request(address, order.fc, order.register, order.count)

@@ -42,11 +42,14 @@ class Supply:
         self._sample_s = sample_s
         self._is_on = False
         self._tries = 0
+        self._lingers = False  # it is wanted no more but by a brush that turns
         pin.value(0)
 
     async def look(self, left_s, client):
         # Switches on in time, and then gives the orders to start.
         if self._is_on:
+            if self._lingers:
+                self.release(left_s)
             if self._tries < _TRIES:
                 self._tries += 1
                 await self._order(client)
@@ -67,7 +70,10 @@ class Supply:
 
     def release(self, left_s):
         # After a sample. It stays on where the next one is so near that it would only have to warm up again.
-        if self._is_on and not self._is_wanted(left_s):
+        if not self._is_on or self._is_wanted(left_s):
+            return
+        self._lingers = any(member[0].wiper and member[0].wiper.is_busy() for member in self._members)
+        if not self._lingers:
             self._is_on = False
             self._pin.value(0)
 

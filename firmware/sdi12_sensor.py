@@ -17,6 +17,8 @@ class Sensor:
     # sensor: a configuration.Sensor with `measurements`; its fields' `at` is the place among the measurement's values.
     # client: a sdi12_line.Client, None when there is no line. The one that start() and sample() are given is Modbus's.
     # channels: of the station; it gets a row per field.
+    wiper = None
+
     def __init__(self, sensor, clock, client, channels, ticks=real_ticks):
         fields = [field for measurement in sensor.measurements for field in measurement.fields]
         parameters = [field.parameter for field in fields]

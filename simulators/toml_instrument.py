@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from simulators.instruments import ILLEGAL_ADDRESS, Fault, Instrument, NoAnswer, Refused, laid_out, picked
 from station_config.clock import Clock
-from station_config.instruments import Field, Order, Read, Start, Status
+from station_config.instruments import Field, Order, Read, Start, Status, Wiper
 from station_config.instruments import Instrument as Definition
 from station_config.instruments.model import SIZES
 
@@ -26,6 +26,7 @@ _FORMATS = {"u8": ">B", "u16": ">H", "i16": ">h", "u32": ">I", "i32": ">i", "f32
 _SLEEPS_AFTER_S = 5.0
 _WAKES_WITHIN = 0.9  # of the time its file allows
 _MEASURES_WITHIN = 0.9
+_WIPES_WITHIN = 0.9
 _SAYS_IT_MEASURES_MS = 100
 
 
@@ -48,6 +49,10 @@ class TomlInstrument(Instrument):
         self.fails = False  # its status says that its values are not to be trusted
         self.starts = 0  # how often it was told to measure
         self.lost = 0  # messages lost while it slept
+        self.wipes = 0  # how often its brush was ordered to turn
+        self.parks_wrong = 0  # so many turns more end with the brush in the light
+        self._wipes_until = -math.inf
+        self._is_parked = True
         self._definition = definition
         self._truth = truth
         self._seconds = seconds
@@ -76,6 +81,8 @@ class TomlInstrument(Instrument):
             raise Refused(ILLEGAL_ADDRESS)
         if start is not None and wanted[0] is start:
             self._begin(start)
+        elif isinstance(wanted[0], Wiper):
+            self._wipe(wanted[0].busy_ms)
 
     def _hear(self) -> None:
         """Lose the message that only wakes it, and those before it is awake. Raises NoAnswer."""
@@ -98,6 +105,15 @@ class TomlInstrument(Instrument):
         if not start.each_sample:
             self._warm_since = self._clock.now()
 
+    def _wipe(self, busy_ms: int) -> None:
+        self.wipes += 1
+        self._wipes_until = self._clock.now() + _WIPES_WITHIN * busy_ms / 1000.0
+        self._is_parked = self.parks_wrong == 0
+        self.parks_wrong = max(0, self.parks_wrong - 1)
+
+    def _is_brush_away(self) -> bool:
+        return self._is_parked and self._clock.now() >= self._wipes_until
+
     def _map(self, function: int) -> dict[int, int]:
         truth = self._truth(self._measuring_time()) if self._has_measured() else None
         registers: dict[int, int] = {}
@@ -111,7 +127,7 @@ class TomlInstrument(Instrument):
 
     def _has_measured(self) -> bool:
         warm = self._clock.now() - self._warm_since >= self._definition.timing.warmup_ms / 1000.0
-        return warm and self._measured_at is not None and self._seconds() >= self._measured_at
+        return warm and self._is_brush_away() and self._measured_at is not None and self._seconds() >= self._measured_at
 
     def _data(self, read: Read, truth: Mapping[str, float] | None) -> bytes:
         data = bytearray(2 * read.count)
@@ -119,7 +135,8 @@ class TomlInstrument(Instrument):
             for field in read.fields:
                 _put(data, field.at, _raw_bytes(field, truth[field.parameter]), field.effective_order)
         if read.status is not None:
-            raw = next(_bad_codes(read.status)) if self.fails else read.status.ok[0]
+            is_bad = self.fails or not self._is_brush_away()
+            raw = next(_bad_codes(read.status)) if is_bad else read.status.ok[0]
             encoded = struct.pack(_FORMATS[read.status.type], raw)
             _put(data, read.status.at, encoded, read.status.order or "ABCD"[: len(encoded)])
         return bytes(data)

@@ -23,6 +23,7 @@ from station_config.instruments import (
     Start,
     Status,
     Wait,
+    Wiper,
     load_instruments,
 )
 from station_config.instruments.model import SIZES
@@ -177,6 +178,20 @@ def _modbus(sensor: Sensor, instrument: Instrument, rhythm: _Rhythm) -> dict[str
         **_unless(None, start=_start(instrument.start)),
         "reads": [_read(read, sensor, rhythm) for read in instrument.reads],
         **_unless(None, burst=None if sensor.burst is None else sensor.burst.model_dump()),
+        **_unless(None, wiper=_wiper(instrument.wiper, sensor.wipe_every_s)),
+    }
+
+
+def _wiper(wiper: Wiper | None, every_s: int | None) -> dict[str, Any] | None:
+    if wiper is None or every_s is None:
+        return None
+    return {
+        "fc": wiper.fc,
+        "register": wiper.first_register,
+        **_unless(0, count=wiper.count),
+        **_unless([], values=list(wiper.values)),
+        "every_s": every_s,
+        "busy_s": math.ceil(wiper.busy_ms / 1000) + 1,  # the board's uptime is in whole seconds
     }
 
 

@@ -75,6 +75,7 @@ class Sensor(StrictModel):
     record_interval_s: int | None = Field(default=None, ge=1, le=86400)  # else the station's
     burst: Burst | None = None
     power: int | None = Field(default=None, ge=0, le=63)  # the pin that switches its supply, alone or with others
+    wipe_every_s: int | None = Field(default=None, ge=60, le=86400)  # the station sets its brush going
     statistics: dict[str, Several[Literal["min", "max", "gust"]]] = Field(
         default_factory=dict
     )  # parameter -> what is recorded of it besides
@@ -229,6 +230,12 @@ def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_i
         least = instrument.timing.minimum_interval_ms / 1000
         yield Fault((*path, "instrument"), f"has a value every {least:g} s at most; lengthen record_interval_s")
     yield from _find_wrong_protocol(instrument, path, sensor)
+    wipe_every_s = sensor.get("wipe_every_s")
+    if wipe_every_s is not None and instrument.wiper is None:
+        yield Fault((*path, "wipe_every_s"), "remove it: this instrument has no brush that can be ordered")
+    elif isinstance(wipe_every_s, int) and instrument.wiper and wipe_every_s * 500 < instrument.wiper.busy_ms:
+        least_s = instrument.wiper.busy_ms // 500
+        yield Fault((*path, "wipe_every_s"), f"is half its time brushing; make it {least_s} or more")
     possible = {*instrument.parameters, *derivable(instrument.parameters)}
     limits = sensor.get("limits")
     for name in limits if isinstance(limits, dict) else ():

@@ -6,9 +6,9 @@ from station_config.board import board_configuration, encode
 from station_config.network import Gateway, Network, Sensor, Station
 
 
-def station_of(name, definition, address):
+def station_of(name, definition, address, **more):
     """The configuration as the firmware reads it of a station with this one instrument."""
-    sensor = Sensor(number=1, instrument=name, address=address)
+    sensor = Sensor(number=1, instrument=name, address=address, **more)
     station = Station(
         id="ben-thu",
         name_vi="Bến thử",

@@ -104,6 +104,8 @@ def test_a_good_file_becomes_a_configuration():
         (changed_sensor(burst={"readings": 1}), "sensors[0].burst.readings"),
         (changed_sensor(burst={"readings": 50, "pause_ms": 5000}), "burst: takes longer than 60000 ms"),
         (changed_sensor(power=17), "pin 17: is used twice"),
+        (changed_sensor(wiper={"fc": 6, "register": 1, "every_s": 600, "busy_s": 15}), "sensors[0].wiper.values"),
+        (changed_sensor(wiper={"fc": 16, "register": 1, "every_s": 60, "busy_s": 60}), "sensors[0].wiper.busy_s"),
         (changed_sensor(reads=[]), "must have reads or measurements"),
         (changed_sensor(measurements=[SDI12]), "has reads (Modbus) and measurements (SDI-12)"),
         (changed_sensor(reads=[], measurements=[SDI12]), "station.sdi12: must be the port of the sensors"),

@@ -129,6 +129,7 @@ class Pier:
     definition: Instrument
     truth: dict[str, float] = field(default_factory=dict)
     hours: Hours = field(default_factory=Hours)
+    wipe_every_s: int | None = None
 
     def __post_init__(self) -> None:
         address = self.definition.default_address
@@ -136,7 +137,7 @@ class Pier:
         self.instrument = TomlInstrument(
             self.name, self.definition, address, lambda _: self.truth, self.hours, lambda: time.monotonic() * RATE
         )
-        sensor = station_of(self.name, self.definition, address).sensors[0]
+        sensor = station_of(self.name, self.definition, address, wipe_every_s=self.wipe_every_s).sensors[0]
         self.channels = Channels()
         self.driver = Driver(sensor._replace(timeout_ms=1000), self.hours, self.channels, FastTicks())
 

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from firmware import rtu
-from firmware.instruments import start_request, status_is_ok
+from firmware.instruments import order_request, status_is_ok
 from firmware.tests.one_instrument import decoded, station_of
 from station_config.instruments import Order, Read, Service, load_instruments
 from station_config.instruments.frames import FRAMES, Frame, part_of, read_frames
@@ -66,7 +66,7 @@ def asked_by_the_firmware(name: str, frame: Frame) -> bytes:
         request = sensor.reads[int(frame.what.split()[1])]
         return bytes(rtu.read_request(address, request.fc, request.register, request.count))
     if frame.what == "start":
-        return bytes(start_request(station_of(name, definition, address).sensors[0]))
+        return bytes(order_request(address, station_of(name, definition, address).sensors[0].start))
     if part.fc in (3, 4):
         return bytes(rtu.read_request(address, part.fc, part.first_register, part.count))
     words = part.values if isinstance(part, Order) else words_of(part, frame.numbers)

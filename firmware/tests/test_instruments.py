@@ -93,7 +93,7 @@ PH_7 = struct.pack(">f", 7.0)
 
 
 def sensor(reads, start=None, wake_ms=0, every=1, burst=None):
-    return Sensor(1, 9, 500, 1, 0, every, wake_ms, start, reads, None, burst, ())
+    return Sensor(1, 9, 500, 1, 0, every, wake_ms, start, reads, None, burst, (), None)
 
 
 def sampled(one, *answers):

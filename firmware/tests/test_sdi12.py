@@ -279,7 +279,7 @@ CONDUCTIVITY = Field(33, 1, None, None, 1, 0, 3, "mean", None, (), None)
 
 def sensor(command, address="0", number=1):
     measurement = Measurement(command, (TEMPERATURE, CONDUCTIVITY))
-    return Sensor(number, ord(address), 500, 1, 0, 1, 0, None, (), None, None, (measurement,))
+    return Sensor(number, ord(address), 500, 1, 0, 1, 0, None, (), None, None, (measurement,), None)
 
 
 def sampled(bench, *sensors, times=1):
