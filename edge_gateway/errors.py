@@ -10,6 +10,7 @@ GatewayError
 │   └── NotOurStation    another station, or none of ours, is at this address: a person has to look
 ├── OutboxError
 │   ├── OutboxUnavailable  disk full, read-only or locked: nothing is acknowledged, try again later
+│   │   └── OutboxRefused  the file belongs to a newer program: a person has to look
 │   ├── OutboxDamaged      the file is corrupt: set it aside and begin a new one
 │   ├── OutboxClosed       the gateway is stopping
 │   ├── SliceRefused       this slice does not join what is stored: a fault of the caller
@@ -80,6 +81,10 @@ class OutboxError(GatewayError):
 
 class OutboxUnavailable(OutboxError):
     """The outbox cannot be written now (disk full, read-only, locked)."""
+
+
+class OutboxRefused(OutboxUnavailable):
+    """The outbox's file belongs to a newer program; it is left as it is."""
 
 
 class OutboxDamaged(OutboxError):

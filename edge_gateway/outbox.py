@@ -18,8 +18,9 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
-from edge_gateway.outbox_file import open_file, set_aside, translated
+from edge_gateway.outbox_file import open_file, translated, was_emptied
 from edge_gateway.outbox_reader import OutboxReader
+from edge_gateway.outbox_renewal import finish_renewal, renew
 from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.slices import Loss, Slice
 from station_config.clock import Clock
@@ -182,21 +183,40 @@ class Outbox:
             )
 
 
-def open_outbox(path: Path, limits: Limits, clock: Clock) -> Outbox:
+def open_outbox(path: Path, limits: Limits, clock: Clock, alive: Callable[[], None] = lambda: None) -> Outbox:
     """Return the outbox with its writer running. A corrupt file is set aside and a new one begun, and that is said.
 
-    Raises OutboxUnavailable when the file cannot be used.
+    `alive` is called now and then when that takes long. Raises OutboxUnavailable when the file cannot be used.
     """
-    try:
-        connection = open_file(path)
-    except OutboxDamaged as error:
-        aside = set_aside(path)
-        log.critical(
-            "the outbox is damaged and was set aside; stations are read again from what their journals hold",
-            error=str(error),
-            kept_as=str(aside),
-        )
-        connection = open_file(path)
+    connection, lost = _open_or_renew(path, clock, alive)
     outbox = Outbox(path, connection, limits, clock)
     outbox.start()
+    if lost is not None:
+        log.warning("the outbox's file was empty and is begun anew", path=str(path))
+        outbox.write(lambda store: store.note_predecessor(lost, clock.now()))
     return outbox
+
+
+def _open_or_renew(path: Path, clock: Clock, alive: Callable[[], None]) -> tuple[sqlite3.Connection, str | None]:
+    """Return a connection, and why a file before it may have been lost where the new one does not know it."""
+    finished = finish_renewal(path)
+    if finished is not None:
+        log.critical("the damaged outbox was set aside; a cut had come between", kept_as=str(finished))
+    try:
+        lost = "it was found empty" if was_emptied(path) else None
+        return open_file(path), lost
+    except OutboxDamaged as error:
+        why = str(error).removeprefix(f"{path}: ")
+        renewed = renew(path, why, clock.now(), alive)
+        log.critical(
+            "the outbox is damaged and was set aside; what could be read of it is in a new one, and stations are read "
+            "again from what their journals hold",
+            reason=why,
+            records_salvaged=renewed.records,
+            kept_as=str(renewed.aside),
+        )
+    try:
+        return open_file(path), None
+    except OutboxDamaged as error:
+        # A disk that spoils a new file at once will not get better by trying.
+        raise OutboxUnavailable(f"{error}; the new file is damaged too: replace the card") from error

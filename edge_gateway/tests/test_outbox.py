@@ -250,31 +250,6 @@ def test_a_full_disk_stores_nothing_and_says_so_and_passes(opener: Opener) -> No
     assert (held(outbox), outbox.append(piece(14, 2000))) == (list(range(1, 14)), 2000)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda raw: b"\0" * len(raw), id="zeroed"),
-        pytest.param(lambda raw: b"no database at all, but some text" * 200, id="another file"),
-        pytest.param(lambda raw: raw[: len(raw) // 2], id="cut in half"),
-        pytest.param(lambda raw: raw[:4096] + bytes(255 - byte for byte in raw[4096:]), id="pages turned over"),
-    ],
-)
-def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
-    opener: Opener, damage: Callable[[bytes], bytes], tmp_path: Path
-) -> None:
-    outbox = opener()
-    for first in range(1, 4000, 13):
-        outbox.append(piece(first, first + 12))
-    outbox.close()
-    spoiled = damage(outbox.path.read_bytes())
-    outbox.path.write_bytes(spoiled)
-
-    fresh = opener()
-
-    assert [path.read_bytes() for path in damaged_files(outbox.path)] == [spoiled]
-    assert (fresh.append(piece(1, 13)), held(fresh)) == (13, list(range(1, 14)))
-
-
 def test_damage_that_shows_while_it_runs_is_told(opener: Opener) -> None:
     outbox = opener()
     for first in range(1, 4000, 13):
@@ -298,18 +273,6 @@ def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
         made.append(set_aside(path))
 
     assert damaged_files(path) == made[-DAMAGED_FILES_KEPT:]
-
-
-def test_a_file_of_a_newer_version_is_left_alone(opener: Opener) -> None:
-    outbox = opener()
-    outbox.append(piece(1, 13))
-    outbox.close()
-    with sqlite3.connect(outbox.path) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-    with pytest.raises(OutboxUnavailable, match="newer program"):
-        opener()
 
 
 def test_lines_that_deliver_at_once_share_a_transaction(opener: Opener) -> None:
