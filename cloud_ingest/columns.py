@@ -38,7 +38,10 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True)
 class Observed:
-    """Columns of observations made from records, dated and flagged; `value` NaN where there is none."""
+    """Columns of observations made from records, dated, calibrated and flagged; `value` NaN where there is none.
+
+    `calibration` is the id of the record that made the value, 0 without one; `failed` the set of tests that objected.
+    """
 
     time: Ints
     series: Ints
@@ -47,6 +50,8 @@ class Observed:
     flag: Bytes
     journal: Ints
     seq: Ints
+    calibration: Ints
+    failed: Ints
 
     def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observed:
         """Return these rows."""
@@ -61,6 +66,7 @@ class DerivedValues:
     time: Ints
     value: Floats
     flag: Bytes
+    failed: Ints
 
 
 def arrivals_after(

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.columns import DerivedValues, Ints, SeriesKey
-from cloud_ingest.quality import Flags, Values, worst
-from firmware.record import GOOD, NO_VALUE
+from cloud_ingest.quality import Flags, Test, Values, worst
+from firmware.record import FAIL, GOOD, NO_VALUE, SUSPECT
 
 Lookup = Callable[[SeriesKey, Ints], "Column"]
+Check = Callable[[SeriesKey, Values], tuple[Flags, Ints]]
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,39 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Column:
-    """Values and flags of one series at sorted, distinct times; flag 0 where the series has no row."""
+    """Values, flags and failed tests of one series at sorted, distinct times; flag 0 where the series has no row."""
 
     time: Ints
     value: Values
     flag: Flags
+    failed: Ints
 
     def at(self, times: Ints) -> Column:
         """Return the same series at other (sorted) times."""
         found = np.searchsorted(self.time, times)
         inside = found < len(self.time)
         inside[inside] = self.time[found[inside]] == times[inside]
-        value, flag = np.full(len(times), np.nan), np.zeros(len(times), np.uint8)
-        value[inside], flag[inside] = self.value[found[inside]], self.flag[found[inside]]
-        return Column(times, value, flag)
+        column = nothing(times)
+        column.value[inside], column.flag[inside] = self.value[found[inside]], self.flag[found[inside]]
+        column.failed[inside] = self.failed[found[inside]]
+        return column
+
+
+def nothing(times: Ints) -> Column:
+    """Return a column that has no row at any of these times, to be filled."""
+    number = len(times)
+    return Column(times, np.full(number, np.nan), np.zeros(number, np.uint8), np.zeros(number, np.int64))
 
 
 def derive(
     recipes: Iterable[Recipe],
     fresh: Mapping[SeriesKey, Column],
     stored: Lookup,
-    check: Callable[[SeriesKey, Values], Flags],
+    check: Check,
 ) -> dict[SeriesKey, Column]:
     """Return the derived columns that `fresh` makes new or different.
 
-    stored(series, times) returns what the store has; check(series, values) is the quality control of an output.
+    stored(series, times) returns what the store has; check(series, values) is an output's flags and failed tests.
     A recipe may use the outputs of an earlier one.
     """
     known = dict(fresh)
@@ -75,18 +84,17 @@ def derive(
 
 
 def _complete(series: SeriesKey, times: Ints, known: Mapping[SeriesKey, Column], stored: Lookup) -> Column:
-    here = known[series].at(times) if series in known else Column(times, *_nothing(len(times)))
+    here = known[series].at(times) if series in known else nothing(times)
     absent = here.flag == 0
     if not absent.any():
         return here
     from_store = stored(series, times[absent])
     here.value[absent], here.flag[absent] = from_store.value, from_store.flag
+    here.failed[absent] = from_store.failed
     return here
 
 
-def _compute(
-    recipe: Recipe, times: Ints, inputs: Mapping[str, Column], check: Callable[[SeriesKey, Values], Flags]
-) -> dict[SeriesKey, Column]:
+def _compute(recipe: Recipe, times: Ints, inputs: Mapping[str, Column], check: Check) -> dict[SeriesKey, Column]:
     """Compute where every required input has a row; an input without a value makes a row without a value."""
     present: npt.NDArray[np.bool_] = np.ones(len(times), np.bool_)
     for name, column in inputs.items():
@@ -97,9 +105,15 @@ def _compute(
     values = recipe.compute({name: column.value[present] for name, column in inputs.items()})
     flags = worst(*(_flag_of_use(column.flag[present], name in recipe.optional) for name, column in inputs.items()))
     return {
-        recipe.outputs[name]: Column(times, output, worst(check(recipe.outputs[name], output), flags))
+        recipe.outputs[name]: _judged(recipe.outputs[name], times, output, flags, check)
         for name, output in values.items()
     }
+
+
+def _judged(key: SeriesKey, times: Ints, output: Values, of_inputs: Flags, check: Check) -> Column:
+    flags, failed = check(key, output)
+    failed[(of_inputs == SUSPECT) | (of_inputs == FAIL)] |= Test.NEEDED_INPUT
+    return Column(times, output, worst(flags, of_inputs), failed)
 
 
 def _flag_of_use(flag: Flags, optional: bool) -> Flags:
@@ -108,10 +122,6 @@ def _flag_of_use(flag: Flags, optional: bool) -> Flags:
     return np.where(unused, GOOD, flag).astype(np.uint8) if optional else flag
 
 
-def _nothing(size: int) -> tuple[Values, Flags]:
-    return np.full(size, np.nan), np.zeros(size, np.uint8)
-
-
 def as_rows(series: int, column: Column) -> DerivedValues:
     """Return a column as the store takes it."""
-    return DerivedValues(series, column.time, column.value, column.flag)
+    return DerivedValues(series, column.time, column.value, column.flag, column.failed)

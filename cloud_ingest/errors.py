@@ -5,6 +5,8 @@ CloudError
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
 ├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
 ├── FileRefused        a file somebody named cannot be used: its text says what to mend
+├── ChangeRefused      what somebody asked to change cannot be: its text says why
+├── CommandUnknown     no such command or rollout, or not this gateway's: look at the id
 └── TopicError         a message arrived on a topic this program cannot read: set it aside
 """
 
@@ -29,6 +31,14 @@ class AuthorityRefused(CloudError):
 
 class FileRefused(CloudError):
     """A file cannot be read or lacks what it should have."""
+
+
+class ChangeRefused(CloudError):
+    """A change that a person asked for is not possible; nothing was changed."""
+
+
+class CommandUnknown(CloudError):
+    """There is no such command or rollout, or it is another gateway's."""
 
 
 class TopicError(CloudError):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cloud_ingest.columns import DerivedValues, Ints, Observed
 
-LoggedRow = tuple[int, int | None, float | None, int]  # time, count, value, flag
+LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
 
 
 class ObservationLog:
@@ -28,10 +28,13 @@ class ObservationLog:
 
         Not in it is a row whose series and time another record has: the first stays. The same record again is in.
         """
-        columns = (rows.time, rows.series, rows.count, rows.flag, rows.journal, rows.seq)
+        value = rows.value.astype(object)
+        value[rows.calibration == 0] = None
+        columns = (*(rows.time, rows.series, rows.count, value), *(rows.flag, rows.journal, rows.seq))
         inserted = self._db.executemany(
-            "INSERT OR IGNORE INTO log (time, series, count, flag, journal, seq) VALUES (?, ?, ?, ?, ?, ?)",
-            zip(*(column.tolist() for column in columns), strict=True),
+            "INSERT OR IGNORE INTO log (time, series, count, value, flag, journal, seq, calibration, failed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            zip(*(column.tolist() for column in (*columns, rows.calibration, rows.failed)), strict=True),
         ).rowcount
         kept = np.ones(len(rows.time), np.bool_)
         if inserted != len(kept):
@@ -42,7 +45,7 @@ class ObservationLog:
     def at(self, series: int, times: Ints) -> list[LoggedRow]:
         """Return the rows of a series at those of `times` it has."""
         found = self._db.execute(
-            "SELECT log.time, count, log.value, flag FROM json_each(?) AS wanted"
+            "SELECT log.time, count, log.value, flag, failed FROM json_each(?) AS wanted"
             " JOIN log ON log.time = wanted.value AND series = ?",
             (str(times.tolist()), series),
         )
@@ -51,12 +54,10 @@ class ObservationLog:
     def put_derived(self, rows: DerivedValues) -> None:
         """Store derived values; a later computation of the same moment replaces the earlier one."""
         self._db.executemany(
-            "INSERT INTO log (time, series, value, flag) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (time, series) DO UPDATE SET value = excluded.value, flag = excluded.flag",
-            (
-                (time, rows.series, value, flag)
-                for time, value, flag in zip(rows.time.tolist(), rows.value.tolist(), rows.flag.tolist(), strict=True)
-            ),
+            f"INSERT INTO log (time, series, value, flag, failed) VALUES (?, {rows.series:d}, ?, ?, ?)"  # noqa: S608  a number
+            " ON CONFLICT (time, series) DO UPDATE SET"
+            " value = excluded.value, flag = excluded.flag, failed = excluded.failed",
+            zip(*(column.tolist() for column in (rows.time, rows.value, rows.flag, rows.failed)), strict=True),
         )
 
     def _is_in(self, rows: Observed, row: int) -> bool:

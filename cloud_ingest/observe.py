@@ -11,13 +11,14 @@ import numpy.typing as npt
 from cloud_ingest import topics
 from cloud_ingest.columns import ARRIVAL_DTYPE, Ints, Observed, SeriesKey
 from cloud_ingest.decode import RECORD_DTYPE, Records
-from cloud_ingest.derivation import Column, as_rows, derive
+from cloud_ingest.derivation import Column, as_rows, derive, nothing
 from cloud_ingest.intake import NewRecords, segments
-from cloud_ingest.quality import Flags, Values, gross_range, with_record_flags
+from cloud_ingest.quality import Flags, Test, Values, failed_range, gross_range, with_record_flags
 from cloud_ingest.registry import Limits, Registry, is_event
 from cloud_ingest.restamp import stamps
 from cloud_ingest.store import Store, Transaction
-from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, MISSING
+from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, FAIL, MISSING
+from station_config.calibration import apply
 
 AHEAD_S = 3600  # how far a station's clock may be ahead of ours
 
@@ -50,6 +51,7 @@ class Observer:
         columns = self._columns(kept)
         derived = self._derive(columns)
         self._hand_on(kept, derived)
+        self._ask_for_review(columns)
         return list(self._newest({**columns, **derived}))
 
     def _date(self, new: NewRecords) -> Dated:
@@ -94,12 +96,27 @@ class Observer:
         limits = np.array([self._registry.limits(key) for key in keys], np.float64).reshape(-1, len(Limits._fields))
         counts = records["count"].astype(np.int64)
         values = np.where(counts == MISSING, np.nan, counts / self._registry.scale[records["parameter"]])
+        calibrations = self._calibrate(keys, which, dated.times, values)
         flags = gross_range(values, *limits[which].T)
         flags[(counts != MISSING) & np.isnan(values)] = 2  # a parameter nobody knows: not evaluated, not missing
+        failed = failed_range(flags)
+        failed[records["flag"] == FAIL] |= Test.STATION
         flags = with_record_flags(records["flag"], flags)
         seqs = records["seq"].astype(np.int64)
-        observed = Observed(dated.times, numbers[which], counts, values, flags, dated.journals, seqs)
+        observed = Observed(
+            *(dated.times, numbers[which], counts, values, flags, dated.journals, seqs, calibrations, failed)
+        )
         return observed.take(np.lexsort((observed.series, observed.time)))
+
+    def _calibrate(self, keys: list[SeriesKey], which: npt.NDArray[np.intp], times: Ints, values: Values) -> Ints:
+        """Put calibrated values in place of those that have a calibration; return which record made each, 0: none."""
+        made: Ints = np.zeros(len(values), np.int64)
+        for at, key in enumerate(keys):
+            if records := self._store.calibrations_of(key):
+                rows = np.flatnonzero(which == at)
+                applied = apply(records, times[rows], values[rows])
+                values[rows], made[rows] = applied.values, applied.calibrations
+        return made
 
     def _series_of(self, records: Records, journals: Ints) -> tuple[list[SeriesKey], npt.NDArray[np.intp]]:
         """Return the distinct series, and for each record which of them it belongs to."""
@@ -115,7 +132,9 @@ class Observer:
         """Return the observations series by series, sorted by time."""
         by_series = kept.take(np.lexsort((kept.time, kept.series)))
         return {
-            self._store.keys[number]: Column(by_series.time[rows], by_series.value[rows], by_series.flag[rows])
+            self._store.keys[number]: Column(
+                by_series.time[rows], by_series.value[rows], by_series.flag[rows], by_series.failed[rows]
+            )
             for number, rows in segments(by_series.series)
         }
 
@@ -129,22 +148,23 @@ class Observer:
                 derived[output] = column
         return derived
 
-    def _flags_of(self, key: SeriesKey, values: Values) -> Flags:
+    def _flags_of(self, key: SeriesKey, values: Values) -> tuple[Flags, Ints]:
         bounds = (np.full(len(values), bound) for bound in self._registry.limits(key))
-        return gross_range(values, *bounds)
+        flags = gross_range(values, *bounds)
+        return flags, failed_range(flags)
 
     def _stored(self, key: SeriesKey, times: Ints) -> Column:
         """Return what the log already has of a series at these times."""
-        column = Column(times, np.full(len(times), np.nan), np.zeros(len(times), np.uint8))
+        column = nothing(times)
         number = self._store.series.get(key)
         scale = self._registry.scale[key.parameter]
-        for time, count, value, flag in self._transaction.log.at(number, times) if number is not None else ():
+        for time, count, value, flag, failed in self._transaction.log.at(number, times) if number is not None else ():
             at = int(np.searchsorted(times, time))
-            column.flag[at] = flag
-            if count is not None and count != MISSING:
-                column.value[at] = count / scale
-            elif value is not None:
+            column.flag[at], column.failed[at] = flag, failed
+            if value is not None:
                 column.value[at] = value
+            elif count is not None and count != MISSING:
+                column.value[at] = count / scale
         return column
 
     def _hand_on(self, kept: Observed, derived: dict[SeriesKey, Column]) -> None:
@@ -158,6 +178,14 @@ class Observer:
             rows[name] = np.concatenate([part[at] for part in parts])
         self._transaction.add_arrivals(rows[np.argsort(rows["time"], kind="stable")])
 
+    def _ask_for_review(self, columns: dict[SeriesKey, Column]) -> None:
+        spans: dict[str, tuple[int, int]] = {}
+        for key, column in columns.items():
+            first, last = spans.get(key.station, (int(column.time[0]), 0))
+            spans[key.station] = (min(first, int(column.time[0])), max(last, int(column.time[-1])))
+        for station, (first, last) in spans.items():
+            self._transaction.to_review(station, first, last)
+
     def _newest(self, columns: dict[SeriesKey, Column]) -> Iterator[tuple[str, bytes]]:
         """Update the newest values; yield the live message of each one that moved. A value from the future is kept in
         the log only: as the newest it would hide all that follow."""
@@ -169,7 +197,8 @@ class Observer:
             time_s, flag = int(column.time[at]), int(column.flag[at])
             number = self._store.series[key]
             parameter = self._registry.parameter(key.parameter)
-            if self._transaction.put_latest(number, time_s, value, flag) and parameter is not None:
+            failed = int(column.failed[at])
+            if self._transaction.put_latest(number, time_s, value, flag, failed) and parameter is not None:
                 shown = None if value is None else round(value, parameter.decimals)
                 yield (
                     topics.live_topic(key.station, parameter.name),

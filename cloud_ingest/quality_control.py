@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntFlag
 
 import numpy as np
 import numpy.typing as npt
@@ -21,36 +20,12 @@ from cloud_ingest import qartod
 from cloud_ingest.hindsight import level_shift_test, visit_step_test
 from cloud_ingest.multivariate import instrument_test, out_of_water, out_of_water_test
 from cloud_ingest.qartod import Flags, Mask, Span, Times, Values
+from cloud_ingest.quality import Test
 from firmware.record import FAIL, GOOD, NO_VALUE, NOT_EVALUATED, SUSPECT
 from station_config.parameters import Parameter, load_parameters
 from station_config.quality import Bounds, FlatLine, ParameterTests
 
 log = structlog.get_logger()
-
-
-class Test(IntFlag):
-    """The tests, by the manual's names; a set of them is stored beside a flag. Bits are never reused."""
-
-    __test__ = False  # not one of pytest's
-
-    GAP = 1
-    SYNTAX = 2
-    GROSS_RANGE = 4
-    CLIMATOLOGY = 8
-    SPIKE = 16
-    RATE_OF_CHANGE = 32
-    FLAT_LINE = 64
-    MULTI_VARIATE = 128
-    ATTENUATED_SIGNAL = 256
-    STATION = 512  # the station itself said fail (4): the instrument's own status
-    LEVEL_SHIFT = 1024
-    VISIT_STEP = 2048
-    NEEDED_INPUT = 4096
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the tests in the set, in lower case."""
-        return tuple(test.name.lower() for test in Test if test in self and test.name)
 
 
 @dataclass(frozen=True)

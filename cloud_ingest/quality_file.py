@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.column_files import ColumnMap, ColumnTable, FileColumn
-from cloud_ingest.quality_control import Checked, Test, check
+from cloud_ingest.quality import Test
+from cloud_ingest.quality_control import Checked, check
 from firmware.record import FAIL, GOOD, NO_VALUE, NOT_EVALUATED, SUSPECT
 from station_config.quality import ParameterTests, configured_tests
 

@@ -85,6 +85,18 @@ _STEPS = (
         gateway TEXT NOT NULL, declared_at INTEGER NOT NULL,
         PRIMARY KEY (journal, reason, gateway, first)) WITHOUT ROWID;
     """,
+    """
+    -- layers over an observation: which calibration made its value, the set of quality tests that objected to it
+    ALTER TABLE log ADD COLUMN calibration INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE log ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE latest ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE calibrations (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+    -- spans of time, by station, whose layers have to be made again: new observations, late ones, calibrations;
+    -- kind 1: soon, by what the hours around tell; kind 2: once a day, by what weeks tell
+    CREATE TABLE to_review (
+        kind INTEGER NOT NULL, station TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        PRIMARY KEY (kind, station)) WITHOUT ROWID;
+    """,
 )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest import schema
+from cloud_ingest.calibrations import read_calibrations
 from cloud_ingest.columns import (
     Arrivals,
     Ints,
@@ -33,8 +34,10 @@ from cloud_ingest.errors import StoreRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
+from cloud_ingest.review_spans import ask_for_review
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import BATCH_HEADER_SIZE, SIZE
+from station_config.calibration import Calibration
 
 DATABASE = "store.sqlite"
 LOCK = "store.lock"
@@ -59,7 +62,9 @@ class Store:
         self.ledgers: dict[tuple[int, int], RangeSet] = {}
         self.waiting_for_clock: set[int] = set()  # journals with unstamped records
         self.latest_times: dict[int, int] = {}
+        self.calibrations: dict[SeriesKey, list[Calibration]] = {}
         self.last_arrival = 0
+        self._data_version = -1  # SQLite's count of what others have written
         self._stale = True  # memory does not agree with the file
 
     def __enter__(self) -> Store:
@@ -99,6 +104,7 @@ class Store:
         with sqlite_errors():
             if self._stale:
                 self._load()
+            self._see_changes()
             self._connection.execute("BEGIN IMMEDIATE")
             self._stale = True
             try:
@@ -124,7 +130,24 @@ class Store:
         self.waiting_for_clock = {row[0] for row in rows("SELECT DISTINCT journal FROM unstamped")}
         self.latest_times = dict(rows("SELECT series, time FROM latest"))
         self.last_arrival = rows("SELECT coalesce(max(last), 0) FROM arrivals").fetchone()[0]
+        self._load_calibrations()
         self._stale = False
+
+    def _see_changes(self) -> None:
+        """Read calibrations again when somebody else has written to the file: they are entered while ingest runs."""
+        assert self._connection is not None
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._data_version:
+            self._load_calibrations()
+
+    def _load_calibrations(self) -> None:
+        assert self._connection is not None
+        self._data_version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        self.calibrations = read_calibrations(self._connection)
+
+    def calibrations_of(self, key: SeriesKey) -> list[Calibration]:
+        """Return the calibration records in force of a series, as they take over from each other."""
+        return self.calibrations.get(key, [])
 
     def arrivals_after(self, cursor: int, limit: int = 10_000) -> list[Observation]:
         """Return up to `limit` observations that arrived after `cursor`, in order of arrival.
@@ -280,13 +303,20 @@ class Transaction:
             self._db.execute("UPDATE journals SET conflicts = conflicts + 1 WHERE id = ?", (journal,))
         return kept
 
-    def put_latest(self, series: int, time_s: int, value: float | None, flag: int) -> bool:
+    def put_latest(self, series: int, time_s: int, value: float | None, flag: int, failed: int = 0) -> bool:
         """Offer a newest value; return False (and change nothing) when a newer one is known."""
         if time_s < self._store.latest_times.get(series, 0):
             return False
         self._store.latest_times[series] = time_s
-        self._db.execute("INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?)", (series, time_s, value, flag))
+        self._db.execute(
+            "INSERT OR REPLACE INTO latest (series, time, value, flag, failed) VALUES (?, ?, ?, ?, ?)",
+            (series, time_s, value, flag, failed),
+        )
         return True
+
+    def to_review(self, station: str, first: int, last: int) -> None:
+        """Note that a station's layers from first to last (times) have to be made again."""
+        ask_for_review(self._db, station, first, last)
 
     def add_arrivals(self, rows: Arrivals) -> None:
         """Hand observations on to whoever follows `arrivals_after`."""

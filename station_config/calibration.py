@@ -45,6 +45,7 @@ class Calibration(StrictModel):
     drift_to: Coefficients | None = None
     entered_at: int
     entered_by: str = Field(min_length=1)
+    withdrawn_at: int | None = None
     note: str = ""
 
     @model_validator(mode="after")
@@ -66,8 +67,14 @@ class Applied:
 
 def in_order(records: Iterable[Calibration], as_of: int | None = None) -> list[Calibration]:
     """Return the records of one series as they take over from each other; `as_of`: as known at that time."""
-    known = (record for record in records if as_of is None or record.entered_at <= as_of)
+    known = (record for record in records if _is_known(record, as_of))
     return sorted(known, key=lambda record: (record.valid_from, record.entered_at, record.id))
+
+
+def _is_known(record: Calibration, as_of: int | None) -> bool:
+    if as_of is None:
+        return record.withdrawn_at is None
+    return record.entered_at <= as_of and (record.withdrawn_at is None or record.withdrawn_at > as_of)
 
 
 def apply(records: Sequence[Calibration], times: Times, values: Values) -> Applied:

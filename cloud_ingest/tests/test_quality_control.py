@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from cloud_ingest.column_files import load_map, map_names, read_columns
 from cloud_ingest.commands import app
 from cloud_ingest.errors import FileRefused
-from cloud_ingest.quality_control import Checked, Test, check
+from cloud_ingest.quality import Test
+from cloud_ingest.quality_control import Checked, check
 from station_config.errors import ConfigurationError
 from station_config.quality import ParameterTests, configured_tests, default_tests, read_tests
 

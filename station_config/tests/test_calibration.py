@@ -56,6 +56,12 @@ def test_a_correction_entered_later_replaces_the_earlier_one_and_the_past_can_st
     assert (now.values[0], then.values[0]) == pytest.approx((12.0, 11.0))
 
 
+def test_a_withdrawn_record_no_longer_counts_except_in_the_past() -> None:
+    wrong = record(1, 100, 0.0, 1.1, withdrawn_at=700)
+    assert in_order([wrong]) == []
+    assert in_order([wrong], as_of=699) == [wrong]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"valid_to": 100}, {"drift_to": (0.0, 1.0)}, {"coefficients": ()}, {"coefficients": (float("nan"),)}],
