@@ -19,6 +19,7 @@ Control, one JSON object per line over the unix socket, one answer per line ({"o
 
     {"station": "xuan-hoa", "sensor": 1, "fault": "silent", "on": true}     faults: silent, stuck, dry
     {"station": "xuan-hoa", "pin": 14, "pour_mm": 1.2}                      rain into a bucket; says how often it tipped
+    {"orders": {"station": "xuan-hoa", "sensor": 4}}                        its starts, turns of its brush, lost messages
     {"truth": {"station": "xuan-hoa", "time": 1772000000}}                  without "time": now
 """
 
@@ -229,6 +230,11 @@ class _TruthAsked(_Model):
     time: float | None = None
 
 
+class _OrdersAsked(_Model):
+    station: str
+    sensor: int
+
+
 class _FaultAsked(_Model):
     station: str
     sensor: int
@@ -254,6 +260,8 @@ class Control:
         try:
             if "truth" in request:
                 return self._truth(_TruthAsked.model_validate(request["truth"]))
+            if "orders" in request:
+                return self._orders(_OrdersAsked.model_validate(request["orders"]))
             if "pour_mm" in request:
                 return self._pour(_RainAsked.model_validate(request))
             return self._set_fault(_FaultAsked.model_validate(request))
@@ -270,12 +278,21 @@ class Control:
         }
         return {"station": asked.station, "time": time, **known}
 
+    def _orders(self, asked: _OrdersAsked) -> dict[str, Any]:
+        one = self._instrument(asked.station, asked.sensor)
+        if not isinstance(one, TomlInstrument):
+            raise ControlRefused(f"sensor {asked.sensor} of {asked.station} does not count its orders")
+        return {"starts": one.starts, "wipes": one.wipes, "lost": one.lost}
+
     def _set_fault(self, asked: _FaultAsked) -> dict[str, Any]:
-        instruments = self._station(asked.station).instruments
-        if asked.sensor not in instruments:
-            raise ControlRefused(f"{asked.station} has no sensor {asked.sensor}; have {sorted(instruments)}")
-        instruments[asked.sensor].set_fault(asked.fault, asked.on)
+        self._instrument(asked.station, asked.sensor).set_fault(asked.fault, asked.on)
         return {"ok": True}
+
+    def _instrument(self, station: str, sensor: int) -> Instrument | Sdi12Sensor:
+        instruments = self._station(station).instruments
+        if sensor not in instruments:
+            raise ControlRefused(f"{station} has no sensor {sensor}; have {sorted(instruments)}")
+        return instruments[sensor]
 
     def _pour(self, asked: _RainAsked) -> dict[str, Any]:
         buckets = self._station(asked.station).buckets

@@ -1,7 +1,7 @@
-"""Five instruments of different manners on the real firmware on real MicroPython, each simulated from its own file.
+"""Six instruments of different manners on the real firmware on real MicroPython, each simulated from its own file.
 
 A question that starts, an order before each sample with a wait read from the probe, a sleeper, a status in a register
-of its own, forty-one registers of scaled integers: all other files use these ways too.
+of its own, forty-one registers of scaled integers, a brush the station sets going: all other files use these ways too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from firmware.record import NOT_EVALUATED, Record
+from simulators import control
 from simulators.board import BoardSettings, VirtualBoard
 from simulators.lines import Lines
 from simulators.tests.test_firmware_on_board import Bench, Gateway, _program, interpreter
@@ -49,13 +51,21 @@ ON_THE_BUS = {
             "rain_intensity": 2.5,
         },
     ),
+    6: ("yosemitech-y511", {"water_temperature": 28.7, "turbidity": 83.5}),
 }
+BRUSHED, WIPE_EVERY_S = 6, 120
 
 
 def _network() -> Network:
     serial = load_instruments()["yosemitech-y504"].serial  # on one bus all are set to the same
     sensors = tuple(
-        Sensor(number=number, instrument=name, address=number, serial=serial)
+        Sensor(
+            number=number,
+            instrument=name,
+            address=number,
+            serial=serial,
+            wipe_every_s=WIPE_EVERY_S if number == BRUSHED else None,
+        )
         for number, (name, _) in ON_THE_BUS.items()
     )
     station = Station(
@@ -77,7 +87,7 @@ def _network() -> Network:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """The gateway's end of a running station with the five."""
+    """The gateway's end of a running station with the six."""
     clock = BenchClock(time.time(), START_S, RATE)
     bench = Bench(tmp_path, clock, Lines(tmp_path / "lines.sock"))
     lines = {"bus": ["board", "instruments"], "uplink": ["gateway", "board"]}
@@ -122,3 +132,17 @@ def test_each_holds_what_its_instrument_stands_in(gateway: Gateway) -> None:
     )
     held = {(r.sensor, r.parameter): r.count for r in records if r.flag == 2 and r.sensor}
     assert held == expected
+
+
+def test_the_station_drives_the_brush_and_records_none_of_what_it_hides(gateway: Gateway, tmp_path: Path) -> None:
+    def brushed_records(records: list[Record]) -> list[Record]:
+        return [record for record in records if record.sensor == BRUSHED]
+
+    def wiped() -> int:
+        return int(control.ask(tmp_path / "world.sock", {"orders": {"station": "ben-thu", "sensor": BRUSHED}})["wipes"])
+
+    gateway.wait_for(lambda records: wiped() >= 3)
+    records = brushed_records(gateway.fetch())
+    assert records[-1].time - records[0].time >= 2 * WIPE_EVERY_S
+    assert {record.flag for record in records[2:]} == {NOT_EVALUATED}  # the first two: it was not warm yet
+    assert {record.count for record in records[2:] if record.parameter == 38} == {835}
