@@ -19,7 +19,7 @@ Control, one JSON object per line over the unix socket, one answer per line ({"o
 
     {"station": "xuan-hoa", "sensor": 1, "fault": "silent", "on": true}     faults: silent, stuck, dry
     {"station": "xuan-hoa", "pin": 14, "pour_mm": 1.2}                      rain into a bucket; says how often it tipped
-    {"orders": {"station": "xuan-hoa", "sensor": 4}}                        its starts, turns of its brush, lost messages
+    {"orders": {"station": "xuan-hoa", "sensor": 4}}                        starts, turns of its brush, lost messages
     {"truth": {"station": "xuan-hoa", "time": 1772000000}}                  without "time": now
 """
 

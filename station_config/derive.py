@@ -2,7 +2,7 @@
 
     salinity      <- conductivity, or conductivity_25 with its compensation undone, and water_temperature
     water_depth   <- water_pressure and the density of that water (from salinity and water_temperature)
-    water_level   <- elevation of the sensor's membrane + water_depth
+    water_level   <- elevation of the sensor's membrane + water_depth, or of its lens - water_distance (radar)
 
 `plan` says which of them follow for the sensors of a station and from which channels; `derive` computes them. NaN means
 "no value" and travels through; only density, a correction of 2 % at most, goes on with the context's assumed water.
@@ -37,7 +37,7 @@ class SensorContext:
     """What must be known of a sensor, besides its values, to derive from them."""
 
     compensation: Compensation | None = None  # of conductivity_25
-    elevation_m: float | None = None  # of the pressure membrane above the station's datum
+    elevation_m: float | None = None  # above the station's datum, of what it measures from: its membrane, its lens
     assumed_salinity: float = 0.0  # for density, where no salinity is known: fresh water
     assumed_temperature_c: float = 28.0
 
@@ -76,6 +76,8 @@ def derivable(parameters: Iterable[str]) -> tuple[str, ...]:
         found.append("salinity")
     if "water_pressure" in names:
         found += ["water_depth", "water_level"]
+    elif "water_distance" in names:
+        found.append("water_level")
     return tuple(found)
 
 
@@ -95,6 +97,8 @@ def derive(values: Mapping[str, Values], context: SensorContext) -> dict[str, Va
         derived["water_depth"] = water_depth(pressure, water_density(salinity, temperature))
         if context.elevation_m is not None:
             derived["water_level"] = derived["water_depth"] + context.elevation_m
+    elif "water_distance" in values and context.elevation_m is not None:
+        derived["water_level"] = context.elevation_m - values["water_distance"]
     return derived
 
 
@@ -150,10 +154,18 @@ def _salinity_of(sensor: Sensor, instrument: Instrument) -> Derivation | None:
 
 def _level_of(sensor: Sensor, instrument: Instrument, salinity: Channel | None) -> Derivation | None:
     if "water_pressure" not in instrument.parameters:
-        return None
+        return _level_from_above(sensor, instrument)
     wanted = {"water_pressure", "water_temperature"}.intersection(instrument.parameters)
     inputs = {name: Channel(sensor.number, name) for name in sorted(wanted)}
     if salinity is not None:
         inputs["salinity"] = salinity
     outputs = ("water_depth",) if sensor.elevation_m is None else ("water_depth", "water_level")
     return Derivation(sensor.number, outputs, inputs, SensorContext(elevation_m=sensor.elevation_m))
+
+
+def _level_from_above(sensor: Sensor, instrument: Instrument) -> Derivation | None:
+    """Return the level under a radar, which says how far below it the water stands; it must have been levelled."""
+    if "water_distance" not in instrument.parameters or sensor.elevation_m is None:
+        return None
+    inputs = {"water_distance": Channel(sensor.number, "water_distance")}
+    return Derivation(sensor.number, ("water_level",), inputs, SensorContext(elevation_m=sensor.elevation_m))

@@ -79,7 +79,9 @@ class Sensor(StrictModel):
     statistics: dict[str, Several[Literal["min", "max", "gust"]]] = Field(
         default_factory=dict
     )  # parameter -> what is recorded of it besides
-    elevation_m: float | None = Field(default=None, ge=-50.0, le=50.0)  # of a pressure membrane, station datum
+    elevation_m: float | None = Field(
+        default=None, ge=-50.0, le=50.0
+    )  # of a pressure membrane or a radar's zero, station datum
     limits: dict[str, Limits] = Field(
         default_factory=dict
     )  # parameter -> (valid_min, valid_max), narrower than the vocabulary's
@@ -241,8 +243,9 @@ def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_i
     for name in limits if isinstance(limits, dict) else ():
         if name in load_parameters().by_name and name not in possible:
             yield Fault((*path, "limits", name), "this instrument neither measures it nor lets it be derived")
-    if sensor.get("elevation_m") is not None and "water_pressure" not in instrument.parameters:
-        yield Fault((*path, "elevation_m"), "only an instrument that measures water_pressure has a membrane to place")
+    if sensor.get("elevation_m") is not None and not {"water_pressure", "water_distance"} & set(instrument.parameters):
+        text = "only an instrument that measures water_pressure or water_distance has a height that matters"
+        yield Fault((*path, "elevation_m"), text)
 
 
 def _find_wrong_protocol(instrument: Instrument, path: KeyPath, sensor: Table) -> Iterator[Fault]:

@@ -47,6 +47,27 @@ def test_depth_and_level_in_brackish_water() -> None:
     assert derived == {"water_depth": pytest.approx(3.0, abs=1e-3), "water_level": pytest.approx(0.5, abs=1e-3)}
 
 
+def test_a_radar_hangs_above_the_water_it_measures_down_to() -> None:
+    derived = derive({"water_distance": 3.215}, SensorContext(elevation_m=5.5))
+    assert derived == {"water_level": pytest.approx(2.285)}
+    assert derive({"water_distance": 3.215}, SensorContext()) == {}
+
+
+@pytest.mark.parametrize("elevation_m", [4.25, None])
+def test_a_radar_leads_to_a_level_where_it_was_levelled(network: Network, elevation_m: float | None) -> None:
+    station = network.station("xuan-hoa")
+    sensor = station.sensors[2].model_copy(
+        update={"number": 4, "instrument": "vega-vegapuls-c21", "elevation_m": elevation_m}
+    )
+    only = station.model_copy(update={"sensors": (sensor,)})
+    planned = plan(only, load_instruments())
+    assert [(one.outputs, dict(one.inputs)) for one in planned] == (
+        [] if elevation_m is None else [(("water_level",), {"water_distance": Channel(4, "water_distance")})]
+    )
+    assert all(one.compute({"water_distance": 3.0}) == {"water_level": 1.25} for one in planned)
+    assert derivable(["water_distance"]) == ("water_level",)
+
+
 def test_a_lost_conductivity_probe_costs_the_level_two_percent_at_most() -> None:
     values = {"water_pressure": np.array([0.3, 0.3]), "salinity": np.array([30.0, np.nan])}
     with_salinity, without = derive(values, SensorContext())["water_depth"]
