@@ -1,7 +1,7 @@
 """Stations without a board: the real gateway asks simulated instruments itself, on a line and through the network.
 
-What it records must be what the instruments stand in, as in simulators/tests/test_instruments_on_board.py, where a board
-asks them.
+What it records must be what the instruments stand in, as in simulators/tests/test_instruments_on_board.py, where it is
+a board that asks them.
 """
 
 from __future__ import annotations
