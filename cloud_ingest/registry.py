@@ -21,7 +21,7 @@ from station_config.network import Network, Station
 from station_config.parameters import FIRST_DERIVED_CODE, Parameter, Vocabulary
 
 # Depth goes on with assumed water where temperature or salinity are not known; salinity needs all it is made of.
-_REQUIRED = frozenset({"water_pressure"})
+_REQUIRED = frozenset({"water_pressure", "water_distance"})
 
 
 class Limits(NamedTuple):
