@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alerts.delivery import Deliverer
 from alerts.engine import AlertEngine
+from alerts.gateway_warnings import GatewayWarnings
 from alerts.rules import Observation as AlertObservation
 from cloud_ingest.columns import Observation
 from cloud_ingest.errors import StoreUnavailable
@@ -33,6 +34,7 @@ class AlertWorker:
     reader: Reader
     vocabulary: Vocabulary
     arrived: threading.Event
+    warnings: GatewayWarnings
 
     def run(self, stop: threading.Event) -> None:
         """Evaluate until `stop` is set; outlive a store or an alert database that is in trouble."""
@@ -50,6 +52,11 @@ class AlertWorker:
             if not more and not stop.is_set():
                 self.arrived.wait(IDLE_S)
 
+    def wake_delivery(self) -> None:
+        """Have due messages looked for now."""
+        if self.deliverer is not None:
+            self.deliverer.wake()
+
     def evaluate_arrivals(self) -> bool:
         """Take the next arrivals into account; return whether there may be more."""
         cursor = self._cursor()
@@ -57,8 +64,8 @@ class AlertWorker:
         if not arrivals:
             return False
         events = self.engine.evaluate(self._observations(arrivals), cursor=str(arrivals[-1].arrival))
-        if events and self.deliverer is not None:
-            self.deliverer.wake()
+        if events:
+            self.wake_delivery()
         return True
 
     def _cursor(self) -> int:

@@ -21,18 +21,22 @@ import uvicorn
 from alerts.configuration import AlertConfiguration, load_alerts
 from alerts.delivery import Deliverer
 from alerts.engine import AlertEngine
+from alerts.gateway_warnings import GatewayWarnings
 from alerts.schema import open_database, sqlite_url
 from alerts.sms import SmsSender
 from cloud_ingest.alerting import AlertWorker
 from cloud_ingest.api import Sources, make_app
+from cloud_ingest.commanding.database import open_book
+from cloud_ingest.commanding.publisher import Publisher
 from cloud_ingest.configuration import CloudConfiguration
-from cloud_ingest.gateway_messages import GatewayMessages
+from cloud_ingest.gateway_messages import GatewayMessages, Handler
 from cloud_ingest.ingest import Ingest
 from cloud_ingest.losses import LossTaker
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.store import Store
 from cloud_ingest.subscriber import Inbox, Subscribers
+from cloud_ingest.warnings_taken import WarningTaker
 from cloud_ingest.worker import IngestWorker
 from station_config.clock import Clock
 from station_config.instruments import load_instruments
@@ -85,7 +89,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
         subscriber = Subscribers(setup.configuration.broker, inbox)
         alerts = _make_alerts(setup, reader, stack)
         worker = IngestWorker(
-            ingest=Ingest(store, setup.registry, GatewayMessages({"losses": LossTaker(store).take})),
+            ingest=Ingest(store, setup.registry, GatewayMessages(_handlers(store, alerts))),
             inbox=inbox,
             subscriber=subscriber,
             clock=setup.clock,
@@ -105,6 +109,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             _thread(name, partial(work, stop), server, failures)
             for name, work in (
                 ("ingest", worker.run),
+                ("commands", commands.run),
                 ("alerts", alerts.run if alerts else None),
                 ("delivery", alerts.deliverer.run if alerts and alerts.deliverer else None),
             )
@@ -119,6 +124,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
         finally:
             stop.set()
             inbox.close()
+            commands.changed.set()
             if alerts:
                 alerts.arrived.set()
                 if alerts.deliverer:
@@ -129,6 +135,14 @@ def run(setup: Setup, listener: socket.socket) -> None:
             log.info("stopped")
     if failures:
         raise failures[0]
+
+
+def _handlers(store: Store, alerts: AlertWorker | None) -> dict[str, Handler]:
+    """Return who takes what gateways send that is no record. Without alerts, warnings are set aside."""
+    handlers: dict[str, Handler] = {"losses": LossTaker(store).take}
+    if alerts is not None:
+        handlers["warnings"] = WarningTaker(alerts.warnings, alerts.wake_delivery).take
+    return handlers
 
 
 def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker | None:
@@ -146,7 +160,20 @@ def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker 
         sender = SmsSender(setup.configuration.sms.url, setup.configuration.sms.token())
         stack.callback(sender.close)
         deliverer = Deliverer(database, {"sms": sender}, setup.clock)
-    return AlertWorker(engine, deliverer, reader, setup.registry.vocabulary, threading.Event())
+    warnings = GatewayWarnings(
+        database, configuration.rules, configuration.subscriptions, configuration.wording, setup.clock
+    )
+    return AlertWorker(engine, deliverer, reader, setup.registry.vocabulary, threading.Event(), warnings)
+
+
+def _make_commands(setup: Setup, subscriber: Subscribers, stack: ExitStack) -> Publisher:
+    book = stack.enter_context(open_book(setup.configuration, setup.clock))
+    return Publisher(
+        book,
+        lambda topic, payload: subscriber.publish(topic, payload, qos=1),
+        lambda: subscriber.connected,
+        setup.configuration.commands.repeat_s,
+    )
 
 
 def _make_server(sources: Sources) -> uvicorn.Server:

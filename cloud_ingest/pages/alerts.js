@@ -17,6 +17,7 @@ function item(alert, station, now) {
       html("strong", {}, t(`alert_${alert.kind}`, { station })),
       html("time", { datetime: new Date(alert.time * 1000).toISOString() }, moment(alert.time, now))),
     html("p", { class: "alert-text" }, pick(alert.text)),
+    alert.via && html("p", { class: "alert-via" }, t("alert_via", { gateway: alert.via })),
     alert.deliveries.length === 0
       ? html("p", { class: "delivery" }, t("delivery_none"))
       : html("ul", { class: "deliveries" }, alert.deliveries.map((delivery) => deliveryItem(delivery, now))));
@@ -24,6 +25,7 @@ function item(alert, station, now) {
 
 function deliveryItem(delivery, now) {
   const parts = [`${delivery.channel.toUpperCase()} ${t("delivery_to", { address: delivery.address_masked })}`, statusText(delivery, now)];
+  if (delivery.via) parts.push(t("delivery_via", { gateway: delivery.via }));
   if (delivery.attempts > 1) parts.push(t("delivery_attempts", { count: delivery.attempts }));
   return html("li", { class: `delivery status-${delivery.status}` },
     html("details", {}, html("summary", {}, parts.join(" · ")),
