@@ -1,4 +1,4 @@
-"""Calibration records in the store: entered, withdrawn, never changed. Each asks for the span it touches to be reworked."""
+"""Calibration records in the store: entered, withdrawn, never changed. Each asks for a review of the span it touches."""
 
 from __future__ import annotations
 

@@ -40,12 +40,27 @@ class Checked:
 Configured = Callable[[str], ParameterTests]
 
 
-def check(times: Times, columns: Mapping[str, Values], configured: Configured, months: Times) -> dict[str, Checked]:
+def check(
+    times: Times,
+    columns: Mapping[str, Values],
+    configured: Configured,
+    months: Times,
+    present: Mapping[str, Mask] | None = None,
+) -> dict[str, Checked]:
     """Return the verdict on each column of one instrument.
 
-    `times` ascending, all columns of the same length; `months` is 1..12 of each time in the local calendar.
+    `times` ascending, all columns of the same length; `months` is 1..12 of each time in the local calendar. `present`
+    says where a column has an observation at all (with or without a value), if not everywhere: what is recorded each
+    ten minutes is not missing in between.
     """
-    alone = {name: dict(_alone(name, times, values, configured(name), months)) for name, values in columns.items()}
+    rows = present or {name: np.ones(len(times), np.bool_) for name in columns}
+    alone = {
+        name: {
+            test: _spread(flags, rows[name])
+            for test, flags in _alone(name, times[rows[name]], values[rows[name]], configured(name), months[rows[name]])
+        }
+        for name, values in columns.items()
+    }
     dry = out_of_water(columns)
     flags = {name: _worst(by_test.values(), columns[name]) for name, by_test in alone.items()}
     checked = {}
@@ -57,6 +72,13 @@ def check(times: Times, columns: Mapping[str, Values], configured: Configured, m
         by_test[Test.NEEDED_INPUT] = instrument_test(values, tests, others)
         checked[name] = _verdict(by_test, values)
     return _with_moved(checked, columns)
+
+
+def _spread(flags: Flags, rows: Mask) -> Flags:
+    """Return the flags of some rows as a column of all; the others are not evaluated."""
+    column = np.full(len(rows), NOT_EVALUATED, np.uint8)
+    column[rows] = flags
+    return column
 
 
 def _with_moved(checked: dict[str, Checked], columns: Mapping[str, Values]) -> dict[str, Checked]:

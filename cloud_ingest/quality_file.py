@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.column_files import ColumnMap, ColumnTable, FileColumn
+from cloud_ingest.layers import local_months
 from cloud_ingest.quality import Test
 from cloud_ingest.quality_control import Checked, check
 from firmware.record import FAIL, GOOD, NO_VALUE, NOT_EVALUATED, SUSPECT
@@ -29,7 +30,7 @@ def check_table(
     table: ColumnTable, column_map: ColumnMap, own: Mapping[str, ParameterTests], zone: ZoneInfo
 ) -> dict[str, Checked]:
     """Return the verdict on each column by its name in the file; `own` changes the default tests."""
-    months = _months(table.times, zone)
+    months = local_months(table.times, zone)
     checked: dict[str, Checked] = {}
     for sensor in sorted({column.sensor for column in column_map.columns}):
         members = [column for column in column_map.columns if column.sensor == sensor]
@@ -109,10 +110,3 @@ def score(
 
 def _share(hits: npt.NDArray[np.bool_]) -> float | None:
     return round(float(hits.mean()), 5) if len(hits) else None
-
-
-def _months(times: npt.NDArray[np.int64], zone: ZoneInfo) -> npt.NDArray[np.int64]:
-    """Return 1..12 of each time in local months, computed once for each day."""
-    days, index = np.unique(times // 86400, return_inverse=True)
-    months = [datetime.fromtimestamp(int(day) * 86400 + 43200, zone).month for day in days]
-    return np.array(months, np.int64)[index]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from station_config.derive import Channel, Derivation, plan
 from station_config.instruments import Instrument
 from station_config.network import Network, Station
 from station_config.parameters import FIRST_DERIVED_CODE, Parameter, Vocabulary
+from station_config.quality import ParameterTests
 
 # Depth goes on with assumed water where temperature or salinity are not known; salinity needs all it is made of.
 _REQUIRED = frozenset({"water_pressure", "water_distance"})
@@ -39,6 +41,7 @@ class Registry:
     def __init__(self, network: Network, instruments: Mapping[str, Instrument], vocabulary: Vocabulary) -> None:
         self.network = network
         self.vocabulary = vocabulary
+        self.zone = ZoneInfo(network.timezone)
         self.stations: dict[str, Station] = {station.id: station for station in network.stations}
         self.scale: npt.NDArray[np.float64] = np.full(256, np.nan)  # count / scale[parameter] = value
         for parameter in vocabulary:
@@ -56,6 +59,11 @@ class Registry:
     def parameter(self, code: int) -> Parameter | None:
         """Return the parameter of a code, None when the vocabulary does not have it."""
         return self.vocabulary.by_code.get(code)
+
+    def own_tests(self, station: str) -> Mapping[str, ParameterTests]:
+        """Return the quality tests that a station changes, by parameter name."""
+        found = self.stations.get(station)
+        return found.quality if found else {}
 
     def limits(self, key: SeriesKey) -> Limits:
         """Return the spans for a series: the vocabulary's for fail, the station's narrower ones for suspect."""

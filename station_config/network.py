@@ -20,6 +20,7 @@ from station_config.errors import ConfigurationError
 from station_config.instruments import Instrument, SerialSettings, load_instruments
 from station_config.instruments.model import BusAddress
 from station_config.parameters import load_parameters
+from station_config.quality import ParameterTests
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, dotted, load, repeated, rows
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -115,6 +116,14 @@ class Station(StrictModel):
     record_interval_s: int = Field(ge=1, le=86400)
     sensors: Several[Sensor] = ()
     pulses: Annotated[Several[Pulse], Field(max_length=4)] = ()
+    quality: dict[str, ParameterTests] = Field(default_factory=dict)  # parameter -> tests other than the defaults
+
+    @field_validator("quality")
+    @classmethod
+    def _known_parameters(cls, quality: dict[str, ParameterTests]) -> dict[str, ParameterTests]:
+        if unknown := set(quality) - set(load_parameters().by_name):
+            raise ValueError(f"{', '.join(sorted(unknown))}: no such parameter in parameters.toml")
+        return quality
 
     @model_validator(mode="after")
     def _intervals_fit(self) -> Station:
