@@ -22,6 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from alerts.errors import AlertsError
 from cloud_ingest.audit import account_for
 from cloud_ingest.broker_command import broker_files
+from cloud_ingest.commanding.commands import app as command_app
+from cloud_ingest.commanding.rollout_commands import app as rollout_app
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.decode import as_dicts
 from cloud_ingest.errors import CloudError
@@ -36,6 +38,8 @@ from station_config.parameters import load_parameters
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.command("broker-files")(broker_files)
+app.add_typer(command_app, name="command")
+app.add_typer(rollout_app, name="rollout")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="cloud.toml", metavar="FILE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]

@@ -6,6 +6,7 @@
     [http]                # host, port
     [alerts]              # rules = "rules.toml"
     [sms]                 # url, token_file
+    [commands]            # key_file, repeat_s = 30, database = "postgresql://…"
 
 Relative paths are meant from the file's own folder.
 """
@@ -55,6 +56,14 @@ class SmsSettings(StrictModel):
         return read_secret(self.token_file, "sms.token_file") or ""
 
 
+class CommandSettings(StrictModel):
+    """Commands to gateways. `key_file` is needed where they are signed, not by the service."""
+
+    key_file: FilePath | None = Field(default=None, strict=False)
+    repeat_s: float = Field(default=30.0, gt=0)
+    database: str | None = Field(default=None, pattern=r"^[a-z0-9+]+://")
+
+
 class CloudConfiguration(StrictModel):
     """The whole of cloud.toml."""
 
@@ -64,6 +73,7 @@ class CloudConfiguration(StrictModel):
     http: HttpSettings = HttpSettings()
     alerts: AlertSettings | None = None
     sms: SmsSettings | None = None
+    commands: CommandSettings = CommandSettings()
 
 
 def load_configuration(path: Path) -> CloudConfiguration:
@@ -79,6 +89,10 @@ def load_configuration(path: Path) -> CloudConfiguration:
         update["alerts"] = AlertSettings(rules=folder / configuration.alerts.rules)
     if configuration.sms is not None and configuration.sms.token_file is not None:
         update["sms"] = configuration.sms.model_copy(update={"token_file": folder / configuration.sms.token_file})
+    if configuration.commands.key_file is not None:
+        update["commands"] = configuration.commands.model_copy(
+            update={"key_file": folder / configuration.commands.key_file}
+        )
     return configuration.model_copy(update=update)
 
 

@@ -88,8 +88,10 @@ def run(setup: Setup, listener: socket.socket) -> None:
         inbox = Inbox()
         subscriber = Subscribers(setup.configuration.broker, inbox)
         alerts = _make_alerts(setup, reader, stack)
+        commands = _make_commands(setup, subscriber, stack)
+        handlers = _handlers(store, alerts) | {"results": commands.take}
         worker = IngestWorker(
-            ingest=Ingest(store, setup.registry, GatewayMessages(_handlers(store, alerts))),
+            ingest=Ingest(store, setup.registry, GatewayMessages(handlers)),
             inbox=inbox,
             subscriber=subscriber,
             clock=setup.clock,

@@ -84,6 +84,11 @@ def commit_topic(gateway: str) -> str:
     return f"{COMMITS}/{gateway}"
 
 
+def commands_topic(gateway: str) -> str:
+    """Return where the commands for a gateway go."""
+    return f"{COMMANDS}/{gateway}"
+
+
 def live_topic(station: str, parameter: str) -> str:
     """Return where the newest value of a parameter is retained."""
     return f"{LIVE}/{station}/{parameter}"

@@ -247,6 +247,11 @@ def parse_text(text: str) -> AnyCommand:
     return _COMMAND.validate_json(text)
 
 
+def command_of(plain: Mapping[str, Any]) -> AnyCommand:
+    """Return the command of plain data. Raises pydantic.ValidationError."""
+    return _COMMAND.validate_python(dict(plain))
+
+
 def sign(command: AnyCommand, key: Ed25519PrivateKey) -> Envelope:
     """Return the command signed."""
     text = command_text(command)

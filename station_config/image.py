@@ -85,6 +85,11 @@ def verify(image: bytes, keys: Iterable[rsa.RSAPublicKey]) -> Image:
     return about
 
 
+def summary(image: bytes) -> Image:
+    """Return what an image says of itself; its signature is for a board to check. Raises ImageRefused."""
+    return _parse(image)[1]
+
+
 def source_version(folder: Path | None = None) -> Version:
     """Return VERSION of the firmware's source. Raises StationConfigError."""
     path = (folder or firmware_folder()) / "version.py"
