@@ -29,7 +29,7 @@ from station_config.instruments import (
 from station_config.instruments.model import SIZES
 from station_config.network import Network, Pulse, Sensor, Station
 from station_config.parameters import load_parameters
-from station_config.sampling import average_interval, extra_parameter
+from station_config.sampling import average_interval, extra_parameter, record_interval, sample_interval
 
 VERSION = 1
 JOURNAL = {"segment_records": 512, "max_bytes": 524_288}
@@ -60,10 +60,11 @@ _PARITY = {"N": None, "E": 0, "O": 1}  # as machine.UART wants it
 
 
 class _Rhythm(NamedTuple):
-    """How often a sensor is sampled and its channels are recorded, in seconds."""
+    """How often a sensor is sampled and its channels are recorded, in seconds; None: by parameter, as WMO has it."""
 
     sample_s: int
-    record_s: int
+    record_s: int | None
+    gusts: bool  # of a wind that has none of its own, because nobody says how it is to be sampled
 
 
 def board_configuration(
@@ -78,12 +79,13 @@ def board_configuration(
     wiring: Mapping[str, Mapping[str, int | None]] = (
         {"bus": _NO_PINS, "uplink": _NO_PINS} if station.hardware == "gateway" else _WIRING[station.hardware]
     )
-    sensors = [_sensor(sensor, known[sensor.instrument], station) for sensor in station.sensors]
+    base_s = _base_sample_s(station, known)
+    sensors = [_sensor(sensor, known[sensor.instrument], station, base_s) for sensor in station.sensors]
     return {
         "version": VERSION,
         "station": station.id,
         "address": station.address,
-        "sample_s": station.sample_interval_s,
+        "sample_s": base_s,
         "record_s": _common_rhythm(sensors, station.record_interval_s),
         "bus": _line(wiring["bus"], _bus_settings(station, known)),
         "uplink": _line(wiring["uplink"], network.gateway(station.gateway).serial),
@@ -150,16 +152,46 @@ def _pulse(pulse: Pulse, station: Station) -> dict[str, Any]:
     }
 
 
-def _sensor(sensor: Sensor, instrument: Instrument, station: Station) -> dict[str, Any]:
-    timing = instrument.timing
+def _base_sample_s(station: Station, known: Mapping[str, Instrument]) -> int:
+    """Return the interval all samples of a station fall on: its own, else what its sensors have in common."""
+    if "sample_interval_s" in station.model_fields_set or not station.sensors:
+        return station.sample_interval_s
+    return math.gcd(*(_sample_s(sensor, known[sensor.instrument], station) for sensor in station.sensors))
+
+
+def _sample_s(sensor: Sensor, instrument: Instrument, station: Station) -> int:
+    """Return every how many seconds a sensor is sampled: as it says, else as its station does, else as WMO has it."""
+    minimum_ms = instrument.timing.minimum_interval_ms
+    if sensor.sample_interval_s is None and "sample_interval_s" not in station.model_fields_set:
+        return sample_interval(instrument.parameters, minimum_ms)
     base_s = station.sample_interval_s
-    every = max(math.ceil(timing.minimum_interval_ms / (1000 * base_s)), (sensor.sample_interval_s or base_s) // base_s)
-    rhythm = _Rhythm(base_s * every, sensor.record_interval_s or station.record_interval_s)
+    return max(base_s * math.ceil(minimum_ms / (1000 * base_s)), sensor.sample_interval_s or base_s)
+
+
+def _rhythm(sensor: Sensor, instrument: Instrument, station: Station) -> _Rhythm:
+    said = "sample_interval_s" in station.model_fields_set or sensor.sample_interval_s is not None
+    sample_s = _sample_s(sensor, instrument, station)
+    has_gusts = "wind_speed_of_gust" in instrument.parameters
+    return _Rhythm(
+        sample_s,
+        sensor.record_interval_s
+        or (station.record_interval_s if "record_interval_s" in station.model_fields_set else None),
+        gusts=not said and sample_s == 1 and sensor.burst is None and not has_gusts,
+    )
+
+
+def _further(sensor: Sensor, parameter: str, rhythm: _Rhythm) -> tuple[str, ...]:
+    """Return what is recorded of a parameter besides: as the sensor says, else of wind the gust where it can be had."""
+    return sensor.statistics.get(parameter, ("gust",) if rhythm.gusts and parameter == "wind_speed" else ())
+
+
+def _sensor(sensor: Sensor, instrument: Instrument, station: Station, base_s: int) -> dict[str, Any]:
+    rhythm = _rhythm(sensor, instrument, station)
     return {
         "number": sensor.number,
         "address": ord(sensor.address) if isinstance(sensor.address, str) else sensor.address,
-        "warmup_ms": timing.warmup_ms,
-        **_unless(1, every=every),
+        "warmup_ms": instrument.timing.warmup_ms,
+        **_unless(1, every=rhythm.sample_s // base_s),
         **(_sdi12(sensor, instrument, rhythm) if instrument.measurements else _modbus(sensor, instrument, rhythm)),
         **_unless(None, power=sensor.power),
     }
@@ -236,12 +268,13 @@ def _fields(field: Field, sensor: Sensor, rhythm: _Rhythm) -> Iterator[dict[str,
 def _channels(quantity: Quantity, sensor: Sensor, rhythm: _Rhythm) -> Iterator[dict[str, Any]]:
     """Yield the channel of a quantity, then those of its further statistics."""
     yield _channel(quantity, quantity.parameter, quantity.effective_statistic, rhythm)
-    for statistic in sensor.statistics.get(quantity.parameter, ()):
+    for statistic in _further(sensor, quantity.parameter, rhythm):
         yield _channel(quantity, extra_parameter(quantity.parameter, statistic), statistic, rhythm)
 
 
 def _channel(quantity: Quantity, name: str, statistic: str, rhythm: _Rhythm) -> dict[str, Any]:
     by_name = load_parameters().by_name
+    record_s = rhythm.record_s or record_interval(name)
     return {
         "parameter": by_name[name].code,
         **_unless(1.0, scale=quantity.scale),
@@ -250,8 +283,8 @@ def _channel(quantity: Quantity, name: str, statistic: str, rhythm: _Rhythm) -> 
         **_unless("mean", statistic=statistic),
         **_unless(None, speed=None if quantity.speed is None else by_name[quantity.speed].code),
         **_unless([], invalid=list(quantity.invalid)),
-        "record_s": rhythm.record_s,
-        "average_s": average_interval(name, statistic, rhythm.sample_s, rhythm.record_s),
+        "record_s": record_s,
+        "average_s": average_interval(name, statistic, rhythm.sample_s, record_s),
     }
 
 
@@ -278,12 +311,16 @@ def _beyond_the_board(station: Station, known: Mapping[str, Instrument]) -> Iter
     for sensor in station.sensors:
         yield from _impossible_statistics(sensor, known[sensor.instrument], station)
     yield from (_without_a_board if station.hardware == "gateway" else _pins_used_twice)(station, known)
-    extras = sum(len(names) for sensor in station.sensors for names in sensor.statistics.values())
-    fields = extras + len(station.pulses) + sum(len(known[s.instrument].parameters) for s in station.sensors)
+    fields = len(station.pulses) + sum(_number_of_fields(s, known[s.instrument], station) for s in station.sensors)
     if len(station.sensors) > _MOST_SENSORS:
         yield f"{len(station.sensors)} sensors; a board takes {_MOST_SENSORS}"
     if fields > _MOST_FIELDS:
         yield f"its sensors measure {fields} parameters; a board takes {_MOST_FIELDS}"
+
+
+def _number_of_fields(sensor: Sensor, instrument: Instrument, station: Station) -> int:
+    rhythm = _rhythm(sensor, instrument, station)
+    return sum(1 + len(_further(sensor, name, rhythm)) for name in instrument.parameters)
 
 
 def _pins_used_twice(station: Station, known: Mapping[str, Instrument]) -> Iterator[str]:
@@ -313,7 +350,7 @@ def _impossible_statistics(sensor: Sensor, instrument: Instrument, station: Stat
                 yield f"sensor {sensor.number}: no {name} of {parameter} is recorded"
             elif extra in instrument.parameters:
                 yield f"sensor {sensor.number}: measures {extra} by itself"
-            elif name == "gust" and (slow or (sensor.sample_interval_s or station.sample_interval_s) != 1):
+            elif name == "gust" and (slow or _sample_s(sensor, instrument, station) != 1):
                 yield f"sensor {sensor.number}: a gust of 3 s needs a sample every second"
     if sensor.burst is not None and "wind_from_direction" in instrument.parameters:
         yield f"sensor {sensor.number}: a direction is not read in bursts; sample it more often"

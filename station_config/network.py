@@ -21,6 +21,7 @@ from station_config.instruments import Instrument, SerialSettings, load_instrume
 from station_config.instruments.model import BusAddress
 from station_config.parameters import load_parameters
 from station_config.quality import ParameterTests
+from station_config.sampling import RECORD_S, SAMPLE_S
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, dotted, load, repeated, rows
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -112,8 +113,8 @@ class Station(StrictModel):
     gateway: Id
     address: Address
     hardware: Literal["esp32", "rp2040", "gateway"] = "esp32"  # "gateway": no board, the gateway asks the instruments
-    sample_interval_s: int = Field(ge=1, le=3600)
-    record_interval_s: int = Field(ge=1, le=86400)
+    sample_interval_s: int = Field(default=SAMPLE_S, ge=1, le=3600)  # not given: by parameter, see sampling
+    record_interval_s: int = Field(default=RECORD_S, ge=1, le=86400)
     sensors: Several[Sensor] = ()
     pulses: Annotated[Several[Pulse], Field(max_length=4)] = ()
     quality: dict[str, ParameterTests] = Field(default_factory=dict)  # parameter -> tests other than the defaults
@@ -225,7 +226,7 @@ def _find_sensor_conflicts(instruments: Mapping[str, Instrument], at: KeyPath, s
                     (*path, "instrument"), f"not a known instrument; known are {', '.join(sorted(instruments))}"
                 )
             continue
-        yield from _find_misfits(instrument, path, row, station.get("record_interval_s"))
+        yield from _find_misfits(instrument, path, row, station.get("record_interval_s", RECORD_S))
         if instrument.protocol == "sdi12":
             continue  # a line of its own, with but one setting
         settings = _settings(row, instrument)

@@ -13,6 +13,7 @@ from station_config.board import board_configuration, encode
 from station_config.errors import ConfigurationError
 from station_config.instruments import Instrument, load_instruments
 from station_config.network import Network, load_network
+from station_config.sampling import sample_interval
 from station_config.toml_config import parse
 
 PH_METER = """
@@ -176,6 +177,61 @@ def test_a_station_that_records_every_ten_minutes_averages_as_wmo_says(
     assert configuration["record_s"] == 60
     assert (weather[64], weather[67], weather[70]) == (("mean", 600, 60), ("mean", 600, None), ("last", 600, None))
     assert channels(configuration, 1)[34] == ("mean", 600, None)
+
+
+UNSAID = ("sample_interval_s = 10\nrecord_interval_s = 60\n", "")
+CWT = 'instrument = "cwt-7in1"\nserial = { baud = 9600 }\n'
+
+
+def test_where_nobody_says_how_often_wmo_does(network_text: str, write_network: Callable[[str], Path]) -> None:
+    network = changed(network_text, write_network, UNSAID, (WN90, CWT))
+    configuration = board_configuration(network, "xuan-hoa")
+    weather, probe = channels(configuration, 3), channels(configuration, 1)
+    assert (configuration["sample_s"], configuration["record_s"]) == (1, 60)
+    assert [sensor.get("every", 1) for sensor in configuration["sensors"]] == [10, 10, 1]
+    assert (weather[67], weather[68], weather[69]) == (
+        ("mean", 600, None),
+        ("direction", 600, None),
+        ("gust", 600, None),
+    )
+    assert weather[64] == weather[66] == probe[34] == ("mean", None, None)  # a minute's mean every minute
+
+
+def test_a_station_without_wind_is_sampled_every_ten_seconds(
+    network_text: str, write_network: Callable[[str], Path]
+) -> None:
+    network = changed(network_text, write_network, UNSAID, (WN90, 'instrument = "sensecap-orch-s4"\n'))
+    configuration = board_configuration(network, "xuan-hoa")
+    assert (configuration["sample_s"], configuration["record_s"]) == (10, 60)
+    assert not [sensor for sensor in configuration["sensors"] if "every" in sensor]
+
+
+@pytest.mark.parametrize(
+    ("said", "sample_s", "wind"),
+    [
+        ("sample_interval_s = 20\n", 20, ("mean", 600, None)),
+        ("record_interval_s = 300\n", 1, ("mean", 300, None)),
+        ("sample_interval_s = 1\nrecord_interval_s = 60\n", 1, ("mean", None, None)),
+    ],
+)
+def test_what_a_station_says_goes_before(
+    network_text: str,
+    write_network: Callable[[str], Path],
+    said: str,
+    sample_s: int,
+    wind: tuple[str, int | None, int | None],
+) -> None:
+    network = changed(network_text, write_network, (UNSAID[0], said), (WN90, CWT))
+    configuration = board_configuration(network, "xuan-hoa")
+    assert (configuration["sample_s"], channels(configuration, 3)[67]) == (sample_s, wind)
+    assert (69 in channels(configuration, 3)) is ("sample" not in said)  # gusts are not asked of who said how often
+
+
+def test_no_instrument_is_asked_oftener_than_it_has_values() -> None:
+    for name, instrument in load_instruments().items():
+        every_s = sample_interval(instrument.parameters, instrument.timing.minimum_interval_ms)
+        assert 1000 * every_s >= instrument.timing.minimum_interval_ms, name
+        assert 60 % every_s == 0, name
 
 
 def test_a_sensor_may_have_its_own_rhythm_power_and_burst(
