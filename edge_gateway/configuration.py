@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from edge_gateway.direct.faults import direct_faults
 from edge_gateway.endpoint import Endpoint, parse_port
+from edge_gateway.modbus_units import modbus_faults
 from edge_gateway.warning_configuration import WarningConfiguration, warning_faults
 from station_config.broker_link import BrokerLink, broker_faults
 from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, load, repeated, rows
@@ -68,16 +69,29 @@ class BrokerConfiguration(BrokerLink):
 
 
 class OutboxConfiguration(StrictModel):
-    """How much the outbox may hold before the oldest goes."""
+    """How much the outbox may hold before the oldest goes, and how it is written: all that comes within `gather_s`
+    in one transaction, so that a card lasts."""
 
     max_bytes: int = Field(default=256 * MEBIBYTE, ge=128 * 1024)
     max_age_days: float = Field(default=60.0, gt=0)
+    gather_s: float = Field(default=2.0, ge=0, le=60)
 
 
 class CommandsConfiguration(StrictModel):
     """Whose commands are carried out: the public keys (.pem) in a folder; none without it."""
 
     keys_dir: FilePath | None = None
+
+
+class ModbusServerConfiguration(StrictModel):
+    """SCADA may read the stations here. `units`: station -> unit, where its address is taken by another line's."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=1502, ge=1, le=65535)
+    connections: int = Field(default=8, ge=1, le=64)
+    idle_s: float = Field(default=300.0, gt=0)
+    stale_s: float = Field(default=900.0, gt=0)
+    units: dict[str, Annotated[int, Field(ge=1, le=247)]] = Field(default_factory=dict)
 
 
 class DirectConfiguration(StrictModel):
@@ -103,6 +117,7 @@ class GatewayConfiguration(StrictModel):
     warning: WarningConfiguration | None = None
     lines: Several[LineConfiguration] = Field(alias="line")
     direct: Several[DirectConfiguration] = ()
+    modbus_server: ModbusServerConfiguration | None = None
 
     @property
     def stations(self) -> tuple[StationConfiguration, ...]:
@@ -134,6 +149,7 @@ def load_configuration(path: Path) -> GatewayConfiguration:
         check=lambda data: [
             *_conflicts(data),
             *direct_faults(data, folder),
+            *modbus_faults(data, folder),
             *warning_faults(data),
             *broker_faults(data, folder),
         ],

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -34,8 +35,9 @@ WRITE_DEADLINE_S = 120.0
 
 
 class _Write(Generic[Result]):
-    def __init__(self, change: Callable[[OutboxStore], Result]) -> None:
+    def __init__(self, change: Callable[[OutboxStore], Result], due_at: float) -> None:
         self.change = change
+        self.due_at = due_at  # monotonic
         self.future: Future[Result] = Future()
 
 
@@ -47,6 +49,8 @@ class Outbox:
         self.damaged = threading.Event()
         self.busy_since: float | None = None
         """Since when (monotonic) the writer is in one transaction; None while nothing waits."""
+        self.trouble: str | None = None
+        """Why the last transaction could not be written; None when it was."""
         self._connection = connection
         self._store = OutboxStore(connection, limits)
         self._clock = clock
@@ -92,11 +96,14 @@ class Outbox:
         except TimeoutError:
             raise OutboxUnavailable(f"{self.path}: no answer from the disk within {WRITE_DEADLINE_S:.0f} s") from None
 
-    def submit(self, change: Callable[[OutboxStore], Result]) -> Future[Result]:
-        """Hand a change to the writer. When too many wait, the caller waits too: stations keep what is not stored."""
+    def submit(self, change: Callable[[OutboxStore], Result], patience_s: float = 0.0) -> Future[Result]:
+        """Hand a change to the writer, who writes it after `patience_s` at the latest, sooner with another that is due.
+
+        When too many wait, the caller waits too: stations keep what is not stored.
+        """
         if self._closed.is_set():
             raise OutboxClosed("the outbox is closed")
-        write = _Write(change)
+        write = _Write(change, time.monotonic() + patience_s)
         self._waiting.put(write)
         return write.future
 
@@ -113,10 +120,12 @@ class Outbox:
                 return
 
     def _next_group(self) -> list[_Write[Any] | None]:
+        """Return what waits, as soon as the first of it is due; None in it means the end."""
         group = [self._waiting.get()]
-        while len(group) < WRITES_IN_ONE_TRANSACTION:
+        while group[-1] is not None and len(group) < WRITES_IN_ONE_TRANSACTION:
+            due_at = min(write.due_at for write in group if write is not None)
             try:
-                group.append(self._waiting.get_nowait())
+                group.append(self._waiting.get(timeout=max(0.0, due_at - time.monotonic())))
             except queue.Empty:
                 break
         return group
@@ -137,6 +146,9 @@ class Outbox:
         except sqlite3.Error as error:
             self._give_up(writes, translated(error, self.path))
             return
+        if self.trouble is not None:
+            log.info("the outbox can be written again")
+            self.trouble = None
         for tell in outcomes:
             tell()
         self._report(losses)
@@ -164,8 +176,15 @@ class Outbox:
         return lambda: write.future.set_result(result)
 
     def _give_up(self, writes: list[_Write[Any]], error: OutboxError) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        # A disk that fails in the rollback too leaves the transaction to the next BEGIN, which says so again.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        if self.trouble is None:
+            log.error(
+                "the outbox cannot be written; nothing is acknowledged, stations keep their records", reason=str(error)
+            )
+        self.trouble = str(error)
         for write in writes:
             write.future.set_exception(error)
         if isinstance(error, OutboxDamaged):

@@ -15,8 +15,8 @@ from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
 from edge_gateway.line_client import ModbusClient
 from edge_gateway.line_jobs import Job, LineJobs, Result
+from edge_gateway.line_store import LineStore
 from edge_gateway.outbox import Outbox
-from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import Loss, Progress, Series, Slice
 from edge_gateway.station_link import StationLink
 from edge_gateway.station_policy import Ask, Known, Question
@@ -59,12 +59,11 @@ class LinePoller:
         self._line = line
         self._interval_s = configuration.poll_interval_s
         self._clock_tolerance_s = configuration.clock_tolerance_s
-        self._outbox = outbox
+        self._records = LineStore(outbox, configuration.outbox.gather_s)
         self._contacts = contacts
         self._clock = clock
         self._link = StationLink(line, client)
         self._members = [_Member(station) for station in line.stations]
-        self._progress: dict[Series, Progress] = {}
         self._line_fault = ""
         self._jobs = LineJobs()
         self._log = log.bind(line=line.name)
@@ -75,7 +74,7 @@ class LinePoller:
 
     def run(self, stop: threading.Event) -> None:
         """Poll until `stop` is set. Raises OutboxDamaged, OutboxClosed."""
-        self._load_progress()
+        self._records.load()
         try:
             while not stop.is_set():
                 begun = time.monotonic()
@@ -92,11 +91,6 @@ class LinePoller:
             due_in_s = self._jobs.due_in_s()
             stop.wait(max(0.0, min(left_s, ends_at - time.monotonic(), left_s if due_in_s is None else due_in_s)))
 
-    def _load_progress(self) -> None:
-        reader = self._outbox.reader()
-        self._progress = reader.progress()
-        reader.close()
-
     def _round(self, stop: threading.Event) -> bool:
         """Give each station that is due its turn; return whether one has a backlog left."""
         more_to_fetch = False
@@ -111,7 +105,7 @@ class LinePoller:
         except LinkError as error:
             self._line_lost(error, stop)
         except OutboxUnavailable as error:
-            self._log.error("the outbox cannot be written; stations keep their records", error=str(error))
+            self._log.debug("the line waits for the outbox", reason=str(error))  # which has said so
             stop.wait(LINE_RETRY_S)
         return more_to_fetch
 
@@ -132,6 +126,7 @@ class LinePoller:
         known = Known(identified=member.identified)
         ends_at = time.monotonic() + TURN_S
         while True:
+            self._records.settle()
             known = replace(known, time_used_up=stop.is_set() or time.monotonic() >= ends_at)
             question = policy.next_question(known, self._clock.now(), self._clock_tolerance_s)
             if question.ask is Ask.REST:
@@ -180,11 +175,13 @@ class LinePoller:
             acknowledged=status.stored_through,
             last_contact=int(answered_at),
         )
+        series = Series(member.station.id, status.journal)
         return replace(
             known,
             status=status,
             clock=policy.read_clock(status.clock_s, asked_at, answered_at),
-            progress=self._progress.get(Series(member.station.id, status.journal)),
+            progress=self._records.progress(series),
+            stored_through=self._records.stored_through(series),
         )
 
     def _declare_lost(self, member: _Member, known: Known, question: Question) -> Known:
@@ -196,8 +193,8 @@ class LinePoller:
     def _fetch(self, member: _Member, known: Known, question: Question) -> Known:
         assert known.status is not None
         status, series = known.status, Series(member.station.id, known.status.journal)
-        progress = self._progress.get(series)
-        stored_through = status.stored_through if progress is None else progress.through
+        stored = self._records.stored_through(series)
+        stored_through = status.stored_through if stored is None else stored
         fetched = self._link.fetch(
             member.station.address, series.journal, question.from_seq, stored_through, question.number
         )
@@ -220,25 +217,13 @@ class LinePoller:
             return replace(known, progress=self._lose(loss, begins_at))
         if judgement.store:
             piece = Slice(series, question.from_seq, fetched.records)
-            return replace(known, progress=self._store(piece, begins_at))
+            return replace(known, progress=self._records.store(piece, begins_at, self._clock.now()))
         self._log.warning("an answer was not used", station=member.station.id, reason=judgement.reason)
         return replace(known, nothing_came=True)
 
-    def _store(self, piece: Slice, begins_at: int) -> Progress:
-        """Store records of a journal whose oldest is `begins_at`; only what this returns may be acknowledged."""
-        contact = self._contacts.all()[piece.series.station].to_json()
-        now = self._clock.now()
-
-        def change(store: OutboxStore) -> Progress:
-            store.note_contact(piece.series.station, contact)
-            return store.append_anywhere(piece, begins_at, now)
-
-        self._progress[piece.series] = self._outbox.write(change)
-        return self._progress[piece.series]
-
     def _lose(self, loss: Loss, begins_at: int) -> Progress:
         """Declare lost what of the range is not stored."""
-        known = self._progress.get(loss.series, Progress(begins_at - 1))
+        known = self._records.progress(loss.series) or Progress(begins_at - 1)
         lost = [loss._replace(first_seq=first, last_seq=last) for first, last in known.missing(*loss[1:3])]
         for part in lost:
             self._log.error(
@@ -248,16 +233,7 @@ class LinePoller:
                 last_seq=part.last_seq,
                 reason=part.reason,
             )
-        now = self._clock.now()
-
-        def change(store: OutboxStore) -> Progress:
-            store.begin(loss.series, begins_at, now)
-            for part in lost:
-                store.declare_lost(part, now)
-            return store.progress(loss.series)
-
-        self._progress[loss.series] = self._outbox.write(change)
-        return self._progress[loss.series]
+        return self._records.lose(loss.series, lost, begins_at, self._clock.now())
 
     def _answered(self, member: _Member, ended: Question) -> None:
         member.failures = 0

@@ -42,13 +42,15 @@ class ClockReading:
 
 @dataclass(frozen=True)
 class Known:
-    """What this turn knows of the station."""
+    """What this turn knows of the station: `progress` is what has come of its records, and need not be asked again;
+    up to `stored_through` they are on disk."""
 
     identified: bool
     status: StationStatus | None = None
     clock: ClockReading | None = None
     clock_tried: bool = False
     progress: Progress | None = None
+    stored_through: int | None = None
     nothing_came: bool = False
     time_used_up: bool = False
 
@@ -141,7 +143,7 @@ def _next_records(known: Known, status: StationStatus) -> Question:
         return Question(Ask.REST, f"{behind} records behind, but the others' turn has come", more=True)
     if behind and not known.nothing_came:
         return _fetch(missing, behind, status.next_seq - 1, len(progress.ahead))
-    if status.stored_through < progress.through and known.progress is not None and not known.nothing_came:
+    if known.stored_through is not None and status.stored_through < known.stored_through and not known.nothing_came:
         return Question(Ask.ACKNOWLEDGE, "the station may forget what is stored here", progress.through + 1, 1)
     return Question(Ask.REST, "nothing new")
 

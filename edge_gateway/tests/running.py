@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ PROGRAM = [sys.executable, "-c", "from edge_gateway.commands import app; app()"]
 class RunningGateway:
     """gateway.toml in `folder`, and the process that runs on it."""
 
-    def __init__(self, folder: Path, port: str, broker_port: int, stations: dict[str, int], **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: str,
+        broker_port: int,
+        stations: dict[str, int],
+        outbox: Mapping[str, object] | None = None,
+        **settings: object,
+    ) -> None:
         self.folder = folder
         self.file = folder / "gateway.toml"
         broker = {"commit_timeout_s": settings.pop("commit_timeout_s", 1.0), "retry_max_s": 0.5, "retry_min_s": 0.1}
@@ -28,6 +37,8 @@ class RunningGateway:
             f"poll_interval_s = {settings.pop('poll_interval_s', 0.05)}",
             "status_interval_s = 0.5",
             *(f"{key} = {value}" for key, value in settings.items()),
+            "[outbox]",
+            *(f"{key} = {value}" for key, value in {"gather_s": 0.05, **(outbox or {})}.items()),
             "[broker]",
             f"port = {broker_port}",
             *(f"{key} = {value}" for key, value in broker.items()),

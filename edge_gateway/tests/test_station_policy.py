@@ -36,8 +36,13 @@ def acknowledged(through: int, first_seq: int = 1) -> StationStatus:
         (replace(TALKING, progress=Progress(90)), Ask.FETCH, "10 records behind"),
         (replace(TALKING, progress=Progress(90), time_used_up=True), Ask.REST, "others' turn"),
         (replace(TALKING, progress=Progress(90), nothing_came=True), Ask.REST, "nothing new"),
-        (replace(TALKING, progress=Progress(100)), Ask.ACKNOWLEDGE, "may forget"),
-        (replace(TALKING, progress=Progress(100), status=acknowledged(100)), Ask.REST, "nothing new"),
+        (replace(TALKING, progress=Progress(100), stored_through=100), Ask.ACKNOWLEDGE, "may forget"),
+        (replace(TALKING, progress=Progress(100), stored_through=0), Ask.REST, "nothing new"),
+        (
+            replace(TALKING, progress=Progress(100), stored_through=100, status=acknowledged(100)),
+            Ask.REST,
+            "nothing new",
+        ),
         (
             replace(TALKING, progress=Progress(50), status=acknowledged(50, first_seq=80)),
             Ask.DECLARE_LOST,

@@ -186,8 +186,7 @@ class GatewayCuts:
             return Written.of(life.state, life.trace, begin, Truth(life.station.next_seq - 1))
 
     def _full(self, folder: Path) -> Written:
-        extra = f"[outbox]\nmax_bytes = {SMALL_BYTES}"
-        with a_life(folder, with_cloud=False, program=self._program, extra=extra) as life:
+        with a_life(folder, with_cloud=False, program=self._program, max_bytes=SMALL_BYTES) as life:
             begin = _Moment(Disk.of(life.state), Knowledge())
             life.step(None)
             life.start()

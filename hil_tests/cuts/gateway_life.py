@@ -184,9 +184,9 @@ class Life:
 
 @contextmanager
 def a_life(
-    folder: Path, *, with_cloud: bool = True, program: Sequence[str] = PROGRAM, extra: str = ""
+    folder: Path, *, with_cloud: bool = True, program: Sequence[str] = PROGRAM, max_bytes: int | None = None
 ) -> Iterator[Life]:
-    """Everything around a gateway that has not started yet; `extra` goes to the end of gateway.toml."""
+    """Everything around a gateway that has not started yet."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state").mkdir(exist_ok=True)
     trace = folder / "trace"
@@ -198,8 +198,8 @@ def a_life(
     try:
         with FakeLine(station) as line:
             cloud = StoringCloud(broker.port, folder / "cloud", trace) if with_cloud else None
-            gateway = RunningGateway(folder, line.port, broker.port, {STATION: ADDRESS}, commit_timeout_s=2.0)
-            gateway.file.write_text(f"{gateway.file.read_text()}\n{extra}\n")
+            outbox = {} if max_bytes is None else {"max_bytes": max_bytes}
+            gateway = RunningGateway(folder, line.port, broker.port, {STATION: ADDRESS}, outbox, commit_timeout_s=2.0)
             life = Life(folder, line, station, cloud, gateway, program)
             if not with_cloud:
                 broker.kill()
