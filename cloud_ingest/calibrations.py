@@ -1,4 +1,4 @@
-"""Calibration records in the store: entered, withdrawn, never changed. Each asks for a review of the span it touches."""
+"""Calibration records in the store: entered, withdrawn, never changed. Each asks for a review of its span."""
 
 from __future__ import annotations
 

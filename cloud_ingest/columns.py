@@ -69,6 +69,26 @@ class DerivedValues:
     failed: Ints
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What records said of one series: times ascending, counts, and where the station itself said fail."""
+
+    time: Ints
+    count: Ints
+    station_failed: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The layers of one series; `calibration` 0 where no record was in force."""
+
+    time: Ints
+    value: Floats
+    calibration: Ints
+    flag: Bytes
+    failed: Ints
+
+
 def arrivals_after(
     connection: sqlite3.Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
 ) -> list[Observation]:

@@ -2,21 +2,19 @@
 
     made = make_layers(registry, calibrations, station, counted, depth)
 
-Whoever makes a layer calls this: the review that follows ingest, and a recompute, so the same counts, calibrations and
-configuration give the same layers. What ingest stores first (gross range, the station's own flag) is the beginning of it.
+Whoever makes a layer calls this: the review that follows ingest, and a recompute. So the same counts, calibrations and
+configuration give the same layers. What ingest stores first (range, the station's own flag) is the beginning of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 
-from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey
+from cloud_ingest.columns import Counted, Ints, Layer, SeriesKey
 from cloud_ingest.derivation import Column, derive, nothing
 from cloud_ingest.quality import Flags, Test, Values, failed_range, gross_range, worst
 from cloud_ingest.quality_control import check
@@ -30,26 +28,6 @@ SOON_S = 26 * 3600  # a tidal day and a little: what a review soon after ingest 
 SETTLE_S = 35 * 86400
 BLOCK_S = 30 * 86400  # settled layers are made for whole blocks, so that who makes them and when does not matter
 SLOW_TESTS = Test.LEVEL_SHIFT | Test.VISIT_STEP | Test.FLAT_LINE
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What records said of one series: times ascending, counts, and where the station itself said fail."""
-
-    time: Ints
-    count: Ints
-    station_failed: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The layers of one series; `calibration` 0 where no record was in force."""
-
-    time: Ints
-    value: Floats
-    calibration: Ints
-    flag: Bytes
-    failed: Ints
 
 
 def make_layers(

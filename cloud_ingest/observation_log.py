@@ -7,14 +7,31 @@ set of tests that objected) are layers that quality control may change later.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_ingest.columns import DerivedValues, Ints, Observed
+from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed
+from cloud_ingest.quality import Test
+from firmware.record import MISSING
 
 LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
+
+
+_PUT_OBSERVED = "UPDATE log SET value = ?, calibration = ?, flag = ?, failed = ? WHERE time = ? AND series = ?"
+_PUT_DERIVED = (
+    "INSERT INTO log (value, calibration, flag, failed, time, series) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (time, series) DO UPDATE SET value = excluded.value, flag = excluded.flag, failed = excluded.failed"
+)
+_ROWS = (
+    "SELECT series, time, count, value, calibration, flag, failed FROM log WHERE time BETWEEN ? AND ?"
+    " AND series IN (SELECT value FROM json_each(?))"
+)
+_OBSERVED_ROWS = f"{_ROWS} AND journal IS NOT NULL"
 
 
 class ObservationLog:
@@ -59,6 +76,59 @@ class ObservationLog:
             " value = excluded.value, flag = excluded.flag, failed = excluded.failed",
             zip(*(column.tolist() for column in (rows.time, rows.value, rows.flag, rows.failed)), strict=True),
         )
+
+    def counted(self, series: Iterable[int], first: int, last: int) -> dict[int, Counted]:
+        """Return what records said of these series from first to last (times, both included)."""
+        return {
+            number: Counted(rows["time"], rows["count"], (rows["failed"] & Test.STATION) > 0)
+            for number, rows in self._columns(series, first, last).items()
+            if len(rows["time"])
+        }
+
+    def layers(self, series: Iterable[int], first: int, last: int) -> dict[int, Layer]:
+        """Return the layers of these series as they are stored; derived series too."""
+        return {
+            number: Layer(*(rows[name] for name in ("time", "value", "calibration", "flag", "failed")))
+            for number, rows in self._columns(series, first, last, observed_only=False).items()
+        }
+
+    def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
+        """Change the layers of one series at these times; a derived row that is not there is made."""
+        value = layer.value.astype(object)
+        value[np.isnan(layer.value) if derived else layer.calibration == 0] = None
+        of = np.full(len(layer.time), series)
+        columns = (value, layer.calibration, layer.flag, layer.failed, layer.time, of)
+        self._db.executemany(
+            _PUT_DERIVED if derived else _PUT_OBSERVED, zip(*(column.tolist() for column in columns), strict=True)
+        )
+
+    def newest_time(self) -> int:
+        """Return the time of the newest row, 0 when there is none."""
+        return int(self._db.execute("SELECT coalesce(max(time), 0) FROM log").fetchone()[0])
+
+    def _columns(
+        self, series: Iterable[int], first: int, last: int, *, observed_only: bool = True
+    ) -> dict[int, dict[str, npt.NDArray[Any]]]:
+        wanted = sorted(series)
+        query = _OBSERVED_ROWS if observed_only else _ROWS
+        rows: list[tuple[Any, ...]] = self._db.execute(query, (first, last, json.dumps(wanted))).fetchall()
+        columns_of: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 7
+        number, time, count, value, calibration, flag, failed = columns_of
+        of = np.array(number, np.int64)
+        columns: dict[str, npt.NDArray[Any]] = {
+            "time": np.array(time, np.int64),
+            "count": np.array([MISSING if one is None else one for one in count], np.int64),
+            "value": np.array([np.nan if one is None else one for one in value], np.float64),
+            "calibration": np.array(calibration, np.int64),
+            "flag": np.array(flag, np.uint8),
+            "failed": np.array(failed, np.int64),
+        }
+        order = np.argsort(of, kind="stable")  # the log is in order of time, so each series stays so
+        edges = np.searchsorted(of[order], [*wanted, np.iinfo(np.int64).max])
+        return {
+            one: {name: column[order[edges[at] : edges[at + 1]]] for name, column in columns.items()}
+            for at, one in enumerate(wanted)
+        }
 
     def _is_in(self, rows: Observed, row: int) -> bool:
         key = (int(rows.time[row]), int(rows.series[row]))

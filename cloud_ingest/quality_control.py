@@ -23,7 +23,7 @@ from cloud_ingest.qartod import Flags, Mask, Span, Times, Values
 from cloud_ingest.quality import Test
 from firmware.record import FAIL, GOOD, NO_VALUE, NOT_EVALUATED, SUSPECT
 from station_config.parameters import Parameter, load_parameters
-from station_config.quality import Bounds, FlatLine, ParameterTests
+from station_config.quality import Bounds, FlatLine, ParameterTests, Step
 
 log = structlog.get_logger()
 
@@ -110,16 +110,18 @@ def _alone(
     name: str, times: Times, values: Values, tests: ParameterTests, months: Times
 ) -> Iterator[tuple[Test, Flags]]:
     """Yield what each configured test of one column says; one that breaks says "not evaluated"."""
-    for test, make in _configured_tests(name, times, values, tests, months):
+    said: dict[Test, Flags] = {}
+    for test, make in _configured_tests(name, times, values, tests, months, said):
         try:
-            yield test, make()
+            said[test] = make()
         except (ArithmeticError, ValueError, IndexError):
             log.exception("a quality test failed to run", test=test.name, parameter=name)
-            yield test, np.full(len(values), NOT_EVALUATED, np.uint8)
+            said[test] = np.full(len(values), NOT_EVALUATED, np.uint8)
+        yield test, said[test]
 
 
 def _configured_tests(
-    name: str, times: Times, values: Values, tests: ParameterTests, months: Times
+    name: str, times: Times, values: Values, tests: ParameterTests, months: Times, said: Mapping[Test, Flags]
 ) -> Iterator[tuple[Test, Callable[[], Flags]]]:
     parameter = load_parameters().by_name.get(name)
     fail, suspect = _gross_range(parameter, tests)
@@ -135,7 +137,9 @@ def _configured_tests(
     if (step := tests.rate_of_change) is not None:
         yield (
             Test.RATE_OF_CHANGE,
-            lambda: qartod.rate_of_change_test(times, values, step.within_s, step.suspect, step.fail),
+            lambda: _rate_of_change(
+                times, values, step, [said[t] for t in (Test.GROSS_RANGE, Test.SPIKE) if t in said]
+            ),
         )
     if (flat := tests.flat_line) is not None:
         yield Test.FLAT_LINE, lambda: _flat_line(times, values, flat)
@@ -150,6 +154,16 @@ def _configured_tests(
         yield Test.LEVEL_SHIFT, lambda: level_shift_test(times, values, shift.suspect, shift.lasting_s)
     if (visit := tests.visit_step) is not None:
         yield Test.VISIT_STEP, lambda: visit_step_test(times, values, visit.pair, visit.drift)
+
+
+def _rate_of_change(times: Times, values: Values, step: Step, said: list[Flags]) -> Flags:
+    """A value that has failed is no measure for the next one, which would fail for being right again."""
+    believed = values.copy()
+    for flags in said:
+        believed[flags == FAIL] = np.nan
+    flags = qartod.rate_of_change_test(times, believed, step.within_s, step.suspect, step.fail)
+    flags[np.isnan(believed) & ~np.isnan(values)] = NOT_EVALUATED
+    return flags
 
 
 def _flat_line(times: Times, values: Values, flat: FlatLine) -> Flags:

@@ -37,8 +37,9 @@ def waiting_spans(connection: sqlite3.Connection, depth: Depth) -> list[Span]:
     return [Span(*row) for row in rows]
 
 
-def reviewed(connection: sqlite3.Connection, depth: Depth, span: Span) -> None:
-    """Strike a span off, unless it has grown since."""
+def reviewed(connection: sqlite3.Connection, depth: Depth, span: Span, left_until: int) -> None:
+    """Strike a span off, but for what is left of it: from its first time to `left_until`."""
     connection.execute(
-        "DELETE FROM to_review WHERE kind = ? AND station = ? AND first = ? AND last = ?", (depth, *span)
+        "UPDATE to_review SET last = ? WHERE kind = ? AND station = ?", (left_until, depth, span.station)
     )
+    connection.execute("DELETE FROM to_review WHERE kind = ? AND station = ? AND last < first", (depth, span.station))

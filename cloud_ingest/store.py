@@ -34,7 +34,7 @@ from cloud_ingest.errors import StoreRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
-from cloud_ingest.review_spans import ask_for_review
+from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import BATCH_HEADER_SIZE, SIZE
 from station_config.calibration import Calibration
@@ -317,6 +317,14 @@ class Transaction:
     def to_review(self, station: str, first: int, last: int) -> None:
         """Note that a station's layers from first to last (times) have to be made again."""
         ask_for_review(self._db, station, first, last)
+
+    def waiting_spans(self, depth: Depth) -> list[Span]:
+        """Return what waits for a review of this depth."""
+        return waiting_spans(self._db, depth)
+
+    def reviewed(self, depth: Depth, span: Span, left_until: int) -> None:
+        """Strike a span off, but for what is left of it: from its first time to `left_until`."""
+        reviewed(self._db, depth, span, left_until)
 
     def add_arrivals(self, rows: Arrivals) -> None:
         """Hand observations on to whoever follows `arrivals_after`."""

@@ -1,0 +1,181 @@
+"""The review: soon after ingest, and once more when weeks have been seen, the layers are made from the counts again.
+
+Ingest stores at once what one moment can tell. Spikes, stuck sensors, a probe in the air and a new calibration need
+what came before and after. `Review.step` does one piece of that work, in the writer's thread, between two groups:
+
+    SOON     what arrived since, within a minute; a long span goes piece by piece from its new end
+    SETTLE   once a day: whole blocks of 30 days, by 35 days of past
+
+It changes layers only: values, flags, failed tests. Counts and identities stay as they came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cloud_ingest import topics
+from cloud_ingest.columns import Counted, Layer, SeriesKey
+from cloud_ingest.layers import BLOCK_S, SETTLE_S, SLOW_TESTS, SOON_S, make_layers
+from cloud_ingest.qartod import Mask
+from cloud_ingest.quality import worst
+from cloud_ingest.registry import Registry
+from cloud_ingest.review_spans import Depth, Span
+from cloud_ingest.store import Store, Transaction
+from station_config.calibration import Calibration
+
+SOON_EVERY_S = 60.0
+SETTLE_EVERY_S = 86400.0
+PIECE_S = 2 * 86400
+NOTHING_LEFT = -1
+BESIDE_S = 3600  # what an observation can change of those before it, and what after it is needed
+
+Outgoing = tuple[str, bytes]
+
+
+@dataclass
+class Review:
+    """Work to do between groups of messages. `clock_s` is monotonic."""
+
+    store: Store
+    registry: Registry
+    _next: dict[Depth, float] = field(default_factory=lambda: {Depth.SOON: 0.0, Depth.SETTLE: 0.0}, init=False)
+
+    def step(self, clock_s: float | None = None) -> list[Outgoing]:
+        """Do one piece of what is due; return the live messages that changed. Raises StoreUnavailable."""
+        now = time.monotonic() if clock_s is None else clock_s
+        for depth, every_s in ((Depth.SOON, SOON_EVERY_S), (Depth.SETTLE, SETTLE_EVERY_S)):
+            if now < self._next[depth]:
+                continue
+            with self.store.transaction() as transaction:
+                spans = transaction.waiting_spans(depth)
+                if spans:
+                    return self._piece(transaction, depth, spans[0])
+            self._next[depth] = now + every_s
+        return []
+
+    def finish(self) -> list[Outgoing]:
+        """Do all that waits, whatever is due when."""
+        messages = []
+        for depth in Depth:
+            while True:
+                with self.store.transaction() as transaction:
+                    spans = transaction.waiting_spans(depth)
+                    if not spans:
+                        break
+                    messages += self._piece(transaction, depth, spans[0])
+        return messages
+
+    def _piece(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing]:
+        """Review the newest piece of a span and strike it off."""
+        # What comes late is the past of what is there already: that is judged again too.
+        past_s = SOON_S if depth is Depth.SOON else SETTLE_S
+        last = min(span.last + past_s, transaction.log.newest_time())
+        first = max(span.first, last - PIECE_S if depth is Depth.SOON else last - last % BLOCK_S)
+        begin = first - BESIDE_S if depth is Depth.SOON else first - first % BLOCK_S
+        messages = self._rework(transaction, depth, Span(span.station, begin, last)) if first <= last else []
+        # What is left of the span will be looked at until `past_s` after it: up to here.
+        transaction.reviewed(depth, span, max(span.first, first - 1 - past_s) if first > span.first else NOTHING_LEFT)
+        return messages
+
+    def _rework(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing]:
+        made = made_layers(self.store, transaction, self.registry, span, depth, self.store.calibrations)
+        changed = dict(differences(self.store, transaction, span, made, depth))
+        for key, layer in changed.items():
+            number = transaction.series_number(key)
+            transaction.log.put_layer(number, layer, derived=key not in made.counted)
+        return list(self._newest(transaction, changed))
+
+    def _newest(self, transaction: Transaction, changed: dict[SeriesKey, Layer]) -> Iterable[Outgoing]:
+        for key, layer in changed.items():
+            number = self.store.series[key]
+            at = np.flatnonzero(layer.time == self.store.latest_times.get(number, -1))
+            parameter = self.registry.parameter(key.parameter)
+            if not len(at) or parameter is None:
+                continue
+            row = int(at[0])
+            value = None if np.isnan(layer.value[row]) else float(layer.value[row])
+            time_s, flag = int(layer.time[row]), int(layer.flag[row])
+            transaction.put_latest(number, time_s, value, flag, int(layer.failed[row]))
+            shown = None if value is None else round(value, parameter.decimals)
+            message = topics.live_message(shown, parameter.unit, flag, time_s, key.sensor)
+            yield topics.live_topic(key.station, parameter.name), message
+
+
+@dataclass(frozen=True)
+class Made:
+    """The layers of a span as they follow from what records said."""
+
+    counted: dict[SeriesKey, Counted]
+    layers: dict[SeriesKey, Layer]
+
+
+def made_layers(
+    store: Store,
+    transaction: Transaction,
+    registry: Registry,
+    span: Span,
+    depth: Depth,
+    calibrations: dict[SeriesKey, list[Calibration]],
+) -> Made:
+    """Return what a span's layers are by the counts around it."""
+    keys = {number: key for key, number in store.series.items() if key.station == span.station}
+    past_s = SOON_S if depth is Depth.SOON else SETTLE_S
+    found = transaction.log.counted(keys, span.first - past_s, span.last + BESIDE_S)
+    counted = {keys[number]: one for number, one in found.items()}
+    return Made(counted, make_layers(registry, calibrations, span.station, counted, depth))
+
+
+def differences(
+    store: Store, transaction: Transaction, span: Span, made: Made, depth: Depth
+) -> Iterable[tuple[SeriesKey, Layer]]:
+    """Yield what is stored otherwise, or not at all, within the span."""
+    numbers = {key: store.series.get(key) for key in made.layers}
+    stored = transaction.log.layers(
+        [number for number in numbers.values() if number is not None], span.first, span.last
+    )
+    for key, layer in made.layers.items():
+        inside = (layer.time >= span.first) & (layer.time <= span.last)
+        wanted = _take(layer, inside)
+        number = numbers[key]
+        now = stored.get(number) if number is not None else None
+        if now is not None and depth is Depth.SOON:
+            wanted = _with_slow_tests(wanted, now)
+        other = _is_other(wanted, now, derived=key not in made.counted)
+        if other.any():
+            yield key, _take(wanted, other)
+
+
+def _with_slow_tests(layer: Layer, stored: Layer) -> Layer:
+    """A quick review keeps what the slow tests said before."""
+    flag, failed = layer.flag.copy(), layer.failed.copy()
+    at = np.searchsorted(stored.time, layer.time)
+    there = at < len(stored.time)
+    there[there] = stored.time[at[there]] == layer.time[there]
+    slow = np.zeros(len(layer.time), np.int64)
+    slow[there] = stored.failed[at[there]] & SLOW_TESTS
+    keep = slow > 0
+    flag[keep] = worst(flag[keep], stored.flag[at[keep]])
+    return Layer(layer.time, layer.value, layer.calibration, flag, failed | slow)
+
+
+def _is_other(layer: Layer, stored: Layer | None, *, derived: bool) -> Mask:
+    """Return which rows differ from what is stored. A value without a calibration is its count, and not stored."""
+    if stored is None or not len(stored.time):
+        return np.ones(len(layer.time), np.bool_)
+    at = np.minimum(np.searchsorted(stored.time, layer.time), len(stored.time) - 1)
+    there = stored.time[at] == layer.time
+    same_value = (layer.value == stored.value[at]) | (np.isnan(layer.value) & np.isnan(stored.value[at]))
+    if not derived:
+        same_value |= (layer.calibration == 0) & np.isnan(stored.value[at])
+    same = there & same_value & (layer.calibration == stored.calibration[at])
+    same &= (layer.flag == stored.flag[at]) & (layer.failed == stored.failed[at])
+    other: Mask = ~same
+    return other
+
+
+def _take(layer: Layer, rows: Mask) -> Layer:
+    return Layer(*(getattr(layer, name)[rows] for name in layer.__dataclass_fields__))
