@@ -10,7 +10,7 @@ GatewayError
 │   └── NotOurStation    another station, or none of ours, is at this address: a person has to look
 ├── OutboxError
 │   ├── OutboxUnavailable  disk full, read-only or locked: nothing is acknowledged, try again later
-│   │   └── OutboxRefused  the file belongs to a newer program: a person has to look
+│   │   └── OutboxRefused  a newer program's file, or another gateway runs on it: a person has to look
 │   ├── OutboxDamaged      the file is corrupt: set it aside and begin a new one
 │   ├── OutboxClosed       the gateway is stopping
 │   ├── SliceRefused       this slice does not join what is stored: a fault of the caller
@@ -84,7 +84,7 @@ class OutboxUnavailable(OutboxError):
 
 
 class OutboxRefused(OutboxUnavailable):
-    """The outbox's file belongs to a newer program; it is left as it is."""
+    """The outbox's file belongs to a newer program, or to another gateway that runs; it is left as it is."""
 
 
 class OutboxDamaged(OutboxError):

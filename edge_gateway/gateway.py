@@ -6,9 +6,10 @@ import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,7 +20,8 @@ from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact, ContactBook
 from edge_gateway.direct.station import DirectPlan
 from edge_gateway.direct.works import direct_works
-from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxUnavailable
+from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxRefused, OutboxUnavailable
+from edge_gateway.modbus_works import modbus_works
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.poller import LinePoller
@@ -40,6 +42,7 @@ DAMAGE_CHECK_INTERVAL_S = 1.0
 STOP_DEADLINE_S = 30.0
 
 Work = Callable[[threading.Event], None]
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,43 @@ def run_gateway(
     warning: WarningSetup | None = None,
     direct: Sequence[DirectPlan] = (),
 ) -> None:
-    """Run until `stop` is set; a damaged outbox is replaced on the way. Raises OutboxUnavailable."""
+    """Run until `stop` is set; a damaged outbox is replaced on the way, an unusable disk waited for.
+
+    Raises OutboxRefused when waiting would not help.
+    """
     commands = commands or CommandSetup()
     limits = Limits(configuration.outbox.max_bytes, configuration.outbox.max_age_days * SECONDS_PER_DAY)
-    with _only_one(configuration.state_dir):
+    with ExitStack() as held:
+        _patiently(lambda: held.enter_context(_only_one(configuration.state_dir)), stop, service)
         while not stop.is_set():
-            outbox = open_outbox(configuration.outbox_path, limits, clock)
+            outbox = _patiently(
+                lambda: open_outbox(configuration.outbox_path, limits, clock, service.alive), stop, service
+            )
+            if outbox is None:
+                return
             try:
                 _run_with(configuration, outbox, clock, stop, service, commands, warning, direct)
             finally:
                 outbox.close()
+
+
+def _patiently(open_it: Callable[[], Opened], stop: threading.Event, service: ServiceManager) -> Opened | None:
+    """Open what the disk may not let us open now; said once, tried until it works. None when `stop` came first."""
+    told = ""
+    while not stop.is_set():
+        try:
+            return open_it()
+        except OutboxRefused:
+            raise
+        except OutboxUnavailable as error:
+            reason = str(error)
+            if reason != told:
+                log.critical("the gateway waits for its disk; stations keep their records", reason=reason)
+                service.status(f"waits for its disk: {reason}")
+            told = reason
+            service.alive()
+            stop.wait(RESTART_PAUSE_S)
+    return None
 
 
 def _run_with(
@@ -97,11 +127,19 @@ def _run_with(
 
     work = CommandWork(configuration, pollers, clock, commands.recent_log, restart)
     desk = CommandDesk(configuration.id, commands.keys, outbox, work, clock)
-    uplink = Uplink(configuration, outbox, contacts, clock, desk.deliver, lambda: {"commands": desk.status()})
+    uplink = Uplink(
+        configuration,
+        outbox,
+        contacts,
+        clock,
+        desk.deliver,
+        lambda: {"commands": desk.status(), "outbox_trouble": outbox.trouble},
+    )
     outbox.on_change(uplink.wake)
     works: dict[str, Work] = {"uplink": uplink.run, "commands": desk.run}
     works |= {f"line {name}": poller.run for name, poller in pollers.items()}
     works |= direct_works(direct, accesses, configuration.state_dir, outbox, contacts, clock)
+    works |= modbus_works(configuration, outbox, contacts, clock)
     works |= warning_works(warning, configuration.state_dir, outbox, clock)
     silence_s = longest_silence_s(line.timeout_s for line in configuration.lines)
     stop_works, watchdog = threading.Event(), Watchdog(service, silence_s)
@@ -173,12 +211,13 @@ def _keep_contacts(outbox: Outbox, contacts: ContactBook, kept: dict[str, Contac
         if changed:
             outbox.write(change)
     except OutboxError as error:
-        log.warning("the stations' last contacts could not be kept", reason=str(error))
+        log.debug("the stations' last contacts could not be kept", reason=str(error))  # the outbox has said so
     return now
 
 
 def _supervise(name: str, work: Work, outbox: Outbox, stop: threading.Event) -> None:
     """Run one thread's work; after an error that is not the outbox's end it is begun again, and that is said."""
+    told = ""
     while not stop.is_set():
         try:
             work(stop)
@@ -188,7 +227,9 @@ def _supervise(name: str, work: Work, outbox: Outbox, stop: threading.Event) -> 
                 outbox.damaged.set()
             return
         except OutboxUnavailable as error:
-            log.warning("work waits for the outbox", thread=name, reason=str(error), pause_s=RESTART_PAUSE_S)
+            if str(error) != told:
+                log.warning("work waits for the outbox", thread=name, reason=str(error))
+            told = str(error)
             stop.wait(RESTART_PAUSE_S)
         except Exception:  # the edge of a thread: one line's fault must not silence the others
             log.exception("work failed and begins again", thread=name, pause_s=RESTART_PAUSE_S)
@@ -197,15 +238,19 @@ def _supervise(name: str, work: Work, outbox: Outbox, stop: threading.Event) -> 
 
 @contextmanager
 def _only_one(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory's lock; two gateways on one outbox would poll one line. Raises OutboxUnavailable."""
+    """Hold the state directory's lock; two gateways on one outbox would poll one line.
+
+    Raises OutboxUnavailable, OutboxRefused when another gateway has it.
+    """
+    file = state_dir / "gateway.lock"
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        lock = (state_dir / "gateway.lock").open("w")
+        lock = file.open("r" if file.exists() else "w")  # a card that can only be read may be written later
     except OSError as error:
         raise OutboxUnavailable(f"{state_dir}: {error.strerror}; check state_dir and its rights") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise OutboxUnavailable(f"{state_dir}: another tram-gateway runs on it; stop that one first") from None
+            raise OutboxRefused(f"{state_dir}: another tram-gateway runs on it; stop that one first") from None
         yield

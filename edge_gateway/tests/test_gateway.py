@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ Starter = Callable[..., RunningGateway]
 def starter(tmp_path: Path, line: FakeLine, broker: Broker) -> Iterator[Starter]:
     made: list[RunningGateway] = []
 
-    def make(**settings: object) -> RunningGateway:
+    def make(**settings: Any) -> RunningGateway:
         made.append(RunningGateway(tmp_path, line.port, broker.port, {"xuan-hoa": 11}, **settings))
         made[-1].start()
         return made[-1]
