@@ -27,6 +27,7 @@ from edge_gateway.gateway import CommandSetup, run_gateway
 from edge_gateway.log_ring import LogRing
 from edge_gateway.logs import LogFormat, set_up_log
 from edge_gateway.outbox_reader import OutboxReader
+from edge_gateway.scan_command import command as scan_command
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
 from edge_gateway.system_commands import doctor, install
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.command()(install)
 app.command()(doctor)
+app.command("scan")(scan_command)
 ConfigOption = Annotated[Path, typer.Option("--config", help="gateway.toml", metavar="FILE")]
 
 

@@ -32,9 +32,10 @@ class RtuInstruments(Client):  # type: ignore[misc]  # the board's code has no t
 
     async def ask(self, request: bytes, patience: Patience, retries: int = 0) -> memoryview:
         """Return the data of the answer. Raises firmware.errors.BusError."""
-        return await asyncio.to_thread(self._ask_now, request, patience, retries)
+        return await asyncio.to_thread(self.ask_now, request, patience, retries)
 
-    def _ask_now(self, request: bytes, patience: Patience, retries: int) -> memoryview:
+    def ask_now(self, request: bytes, patience: Patience, retries: int = 0) -> memoryview:
+        """Do the same, blocking."""
         with self._transport.turn:
             try:
                 return _finished(super().ask(request, patience, retries))
@@ -95,9 +96,10 @@ class TcpInstruments:
 
     async def ask(self, request: bytes, _patience: Patience, retries: int = 0) -> bytes:
         """Return the data of the answer to an RTU frame's question. Raises firmware.errors.BusError."""
-        return await asyncio.to_thread(self._ask_now, bytes(request), retries)
+        return await asyncio.to_thread(self.ask_now, bytes(request), _patience, retries)
 
-    def _ask_now(self, request: bytes, retries: int) -> bytes:
+    def ask_now(self, request: bytes, _patience: Patience, retries: int = 0) -> bytes:
+        """Do the same, blocking."""
         unit, question = request[0], request[1:-2]
         begun = time.monotonic()
         try:
@@ -119,6 +121,8 @@ def _data(unit: int, question: bytes, body: bytes) -> bytes:
     if question[0] in (rtu.WRITE_SINGLE, rtu.WRITE_MULTIPLE):
         if body[1:5] != question[1:5]:
             raise BadAnswer(f"unit {unit}: confirms another write")
+        return body[1:]
+    if question[0] == rtu.IDENTIFY:
         return body[1:]
     if len(body) != 2 + 2 * (question[3] << 8 | question[4]) or body[1] != len(body) - 2:
         raise BadAnswer(f"unit {unit}: {len(body)} bytes do not answer the question")
