@@ -13,6 +13,8 @@ import os
 import sys
 
 STATE = "/slots"
+LOG = "/log.txt"  # of firmware.log, which the gateway can read
+LOG_LIMIT = 4096
 TRIES = 3
 WATCHDOG_MS = 8000  # the RP2040's longest is 8.3 s
 
@@ -66,6 +68,19 @@ def wanted_for_maintenance():
     return True
 
 
+def note(text, error, path=LOG):
+    # What went wrong, on the console and in the log. A start that fails again and again fills the log once.
+    print("tram loader: " + text)
+    sys.print_exception(error)
+    line = "0 loader: %s: %s: %s\n" % (text, type(error).__name__, str(error).replace("\n", " "))
+    try:
+        with open(path, "a") as file:
+            if file.seek(0, 2) + len(line) <= LOG_LIMIT:
+                file.write(line)
+    except OSError as unwritten:
+        print("tram loader: %s cannot be written: %s" % (path, unwritten))
+
+
 def load(slots):
     # The start function of the first slot that can be imported, or None.
     for slot in slots:
@@ -75,8 +90,7 @@ def load(slots):
 
             return start
         except Exception as error:  # whatever is wrong with it, the other one may be whole
-            print("tram loader: slot %s cannot be used" % slot)
-            sys.print_exception(error)
+            note("slot %s cannot be used" % slot, error)
         sys.path.pop(0)
         for name in list(sys.modules):
             if name.split(".")[0] == "firmware":
@@ -99,7 +113,11 @@ if __name__ == "__main__":
         if start is None:
             print("tram loader: no slot can be used: flash the station")
         else:
-            application = start()
-            del start, load, choose, wanted_for_maintenance, write_state, read_state, seal, other
+            try:
+                application = start()
+            except Exception as error:  # the watchdog starts the station again
+                note("the application did not start", error)
+                raise
+            del start, load, choose, note, wanted_for_maintenance, write_state, read_state, seal, other
             gc.collect()
             asyncio.run(application)

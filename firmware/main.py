@@ -207,6 +207,8 @@ def _settings(port):
 
 
 def _note_start(station, log):
+    if machine.reset_cause() == machine.WDT_RESET:  # on an RP2040 a restart by order too
+        log.write("started again by the watchdog")
     try:
         station.note_start(machine.reset_cause())
     except (OSError, JournalError) as error:

@@ -1,6 +1,7 @@
 """Which slot runs, whatever happens to updates and to the power."""
 
 import os
+import sys
 
 import pytest
 
@@ -80,6 +81,22 @@ def test_a_start_that_cannot_be_counted_is_not_made(state, monkeypatch):
 
 def refuse(*_):
     raise OSError(28, "no room")
+
+
+def test_what_the_loader_meets_is_in_the_log_and_fills_it_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "print_exception", lambda error: None, raising=False)
+    log = tmp_path / "log.txt"
+    for _ in range(1000):
+        loader.note("slot b cannot be used", ImportError("no module\nnamed so"), str(log))
+    lines = log.read_text().splitlines()
+    assert set(lines) == {"0 loader: slot b cannot be used: ImportError: no module named so"}
+    assert loader.LOG_LIMIT - len(lines[0]) - 1 < log.stat().st_size <= loader.LOG_LIMIT
+
+
+def test_a_log_that_cannot_be_written_keeps_the_loader_going(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "print_exception", lambda error: None, raising=False)
+    loader.note("slot b cannot be used", ImportError("no"), str(tmp_path / "no folder" / "log.txt"))
+    assert "cannot be written" in capsys.readouterr().out
 
 
 def test_a_configuration_is_tried_three_times(tmp_path):

@@ -172,20 +172,32 @@ def test_firmware_whose_records_nobody_fetches_is_rolled_back(bench: Bench, work
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "logged"),
     [
-        ("main", "def start():\n", "def start():\n    raise ValueError('no')\n"),
-        ("main", "import machine\n", "import machine\n\nimport there_is_none\n"),
-        ("main", "def start():\n", "def start():\n    while True:\n        pass\n"),
+        (
+            ("main", "def start():\n", "def start():\n    raise ValueError('no')\n"),
+            b"loader: the application did not start: ValueError: no",
+        ),
+        (
+            ("main", "import machine\n", "import machine\n\nimport there_is_none\n"),
+            b"loader: slot b cannot be used: ImportError: no module named 'there_is_none'",
+        ),
+        (
+            ("main", "def start():\n", "def start():\n    while True:\n        pass\n"),
+            b"started again by the watchdog",
+        ),
     ],
     ids=["fails in its start", "cannot be imported", "hangs"],
 )
-def test_firmware_that_cannot_start_gives_way(bench: Bench, workshop: Workshop, change: tuple[str, str, str]) -> None:
+def test_firmware_that_cannot_start_gives_way_and_the_gateway_reads_why(
+    bench: Bench, workshop: Workshop, change: tuple[str, str, str], logged: bytes
+) -> None:
     _update(bench, workshop.image("0.2.0", change))
     bench.client.command(RESTART, bench.client.registers(15, 1)[0])
     bench.board.console.wait_for("tram station=", 40)
     bench.client.wait_until(lambda: bench.client.version() == "0.1.0")
     assert bench.events(EVENT_UPDATE_ROLLED_BACK) == [200]
+    assert logged in bench.client.read_file(LOG)
 
 
 @pytest.mark.parametrize(
