@@ -3,5 +3,5 @@ try:
     from micropython import const as const
 except ImportError:
 
-    def const(value):  # type: ignore[misc]
+    def const(value: int) -> int:  # type: ignore[misc, unused-ignore]
         return value

@@ -3,11 +3,13 @@
 #   /candidate.json    tried at the next starts instead of /station.json, which stays as it is meanwhile
 #   /candidate.starts  how many starts it has had, replaced whole
 #
-# It becomes /station.json by a rename, or is removed: when the board finds a fault in it, after TRIES starts, or when
+# It becomes /station.json by a rename, or is removed: when the board finds a fault in it, after _TRIES starts, or when
 # its trial (firmware.trial) runs out.
 import os
 
-TRIES = 3
+from firmware import const
+
+_TRIES = const(3)
 
 
 class Candidate:
@@ -28,7 +30,7 @@ class Candidate:
     def count_start(self):
         # Whether it may be tried once more. Raises OSError when that cannot be written down: then it is not tried.
         starts = self._count()
-        if starts >= TRIES:
+        if starts >= _TRIES:
             return False
         with self._open(self._starts + ".new", "wb") as file:
             file.write(b"%d" % (starts + 1))

@@ -7,9 +7,9 @@
 from firmware import const
 from firmware.errors import ClockRefused
 
-EARLIEST = 1_262_304_000  # 2010-01-01: what the gateway may set; old enough to replay a measured series
+_EARLIEST = const(1_262_304_000)  # 2010-01-01: what the gateway may set; old enough to replay a measured series
 _BELIEVED_FROM = const(1_704_067_200)  # 2024-01-01: what is believed of a clock that nobody has set since the start
-LATEST = 4_102_444_800  # 2100-01-01
+_LATEST = const(4_102_444_800)  # 2100-01-01
 _FROM_1970_TO_2000 = const(946_684_800)
 _TOLERATED_STEP_S = const(1)
 _DAY_S = const(86_400)
@@ -25,7 +25,7 @@ class Clock:
         self._rtc = rtc
         self._offset = _FROM_1970_TO_2000 if time.gmtime(0)[0] == 2000 else 0
         self._started = self._unix()
-        self.is_set = _BELIEVED_FROM <= self._started < LATEST
+        self.is_set = _BELIEVED_FROM <= self._started < _LATEST
         self.uncertainty_ms = 0
         self.steps = 0  # how often the clock has been moved: who plans ahead looks here
         self._looked = self._started  # what the counter showed when it was last looked at
@@ -75,7 +75,7 @@ class Clock:
     def step_to(self, unix_s, uncertainty_ms=0):
         # The step in seconds that setting the clock to unix_s would make, or None when it is as right already as that
         # time is certain. Raises ClockRefused for times that cannot be.
-        if not EARLIEST <= unix_s < LATEST:
+        if not _EARLIEST <= unix_s < _LATEST:
             raise ClockRefused("unix time %d is before 2010 or after 2099" % unix_s)
         self._calendar(unix_s)
         step_s = unix_s - self.now()

@@ -4,19 +4,19 @@ import hashlib
 import json
 from collections import namedtuple
 
-from firmware import lazy
+from firmware import const, lazy
 from firmware.errors import ConfigurationError
 from firmware.sampler import COUNT_LIMIT, STATISTICS
 
 VERSION = 1
-DEFAULT_ADDRESS = 247
-MAX_SENSORS = 32
-MAX_FIELDS = 64
-MAX_PULSES = 4
-MAX_WAIT_MS = 60000  # an instrument may be waited for this long; the watch over the loops bears twice as much
+_DEFAULT_ADDRESS = const(247)
+_MAX_SENSORS = const(32)
+_MAX_FIELDS = const(64)
+_MAX_PULSES = const(4)
+_MAX_WAIT_MS = const(60000)  # an instrument may be waited for this long; the watch over the loops bears twice as much
 
-SIZES = {"u8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4}
-ORDERS = {1: ("A", None), 2: ("AB", "BA"), 4: ("ABCD", "BADC", "CDAB", "DCBA")}
+_SIZES = {"u8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4}
+_ORDERS = {1: ("A", None), 2: ("AB", "BA"), 4: ("ABCD", "BADC", "CDAB", "DCBA")}
 
 _PORT_KEYS = ("uart", "baud", "bits", "parity", "stop", "tx", "rx", "de")
 _FIELD_KEYS = ("parameter", "at", "type", "order", "scale", "offset", "decimals", "statistic", "speed", "invalid")
@@ -70,13 +70,13 @@ Status = namedtuple("Status", _STATUS_KEYS)
 
 DEFAULT = Configuration(
     station="unconfigured",
-    address=DEFAULT_ADDRESS,
+    address=_DEFAULT_ADDRESS,
     sample_s=10,
     record_s=60,
     health_every=10,
     bus=Port(1, 9600, 8, None, 1, 17, 16, 4),
     uplink=Port(2, 9600, 8, None, 1, 26, 25, 27),
-    journal=JournalSize(512, 524288),
+    journal=JournalSize(672, 524288),
     sensors=(),
     pulses=(),
     sdi12=None,
@@ -111,9 +111,9 @@ def _station(check, content, short):
     record_s = check.integer(table, "record_s", "station", 1, 86400)
     if record_s % sample_s:
         check.fault("station.record_s", "must be a multiple of sample_s")
-    rows = check.rows(table.get("sensors"), "sensors", MAX_SENSORS)
+    rows = check.rows(table.get("sensors"), "sensors", _MAX_SENSORS)
     sensors = tuple([_sensor(check, row, "sensors[%d]" % i, record_s) for i, row in enumerate(rows)])
-    rows = check.rows(table.get("pulses", []), "pulses", MAX_PULSES)
+    rows = check.rows(table.get("pulses", []), "pulses", _MAX_PULSES)
     pulses = tuple([_pulse(check, row, "pulses[%d]" % i, record_s) for i, row in enumerate(rows)])
     bus, uplink = _port(check, table.get("bus"), "bus"), _port(check, table.get("uplink"), "uplink")
     # The SDI-12 line; with the UART of the bus, both have it in turn, each on its own pins.
@@ -161,7 +161,7 @@ def _port(check, content, where):
 def _journal(check, content):
     table = check.table(content, "journal", ("segment_records", "max_bytes"))
     return JournalSize(
-        check.integer(table, "segment_records", "journal", 16, 4096, 512),
+        check.integer(table, "segment_records", "journal", 16, 4096, 672),
         check.integer(table, "max_bytes", "journal", 4096, 64 * 1024 * 1024, 524288),
     )
 
@@ -183,7 +183,7 @@ def _sensor(check, content, where, record_s):
         check.integer(table, "retries", where, 0, 5, 1),
         check.integer(table, "warmup_ms", where, 0, 3600000, 0),
         check.integer(table, "every", where, 1, 86400, 1),
-        check.integer(table, "wake_ms", where, 0, MAX_WAIT_MS, 0),
+        check.integer(table, "wake_ms", where, 0, _MAX_WAIT_MS, 0),
         _start(check, table.get("start"), where + ".start"),
         tuple([_read(check, row, "%s.reads[%d]" % (where, i), record_s) for i, row in enumerate(rows)]),
         check.integer_or_none(table, "power", where, 0, 63),
@@ -226,8 +226,8 @@ def _burst(check, content, where):
         check.choice(table, "statistic", where, ("median", "mean"), "median"),
         check.integer(table, "pause_ms", where, 0, 5000, 0),
     )
-    if burst.readings * burst.pause_ms > MAX_WAIT_MS:
-        check.fault(where, "takes longer than %d ms" % MAX_WAIT_MS)
+    if burst.readings * burst.pause_ms > _MAX_WAIT_MS:
+        check.fault(where, "takes longer than %d ms" % _MAX_WAIT_MS)
     return burst
 
 
@@ -237,7 +237,7 @@ def _measurement(check, content, where, record_s):
     if not isinstance(command, str) or not lazy.borrow("sdi12").is_command(command):
         check.fault(where + ".command", "must be M, C or R with what SDI-12 allows behind it, not %r" % (command,))
         command = "M"
-    rows = check.rows(table.get("fields"), where + ".fields", MAX_FIELDS)
+    rows = check.rows(table.get("fields"), where + ".fields", _MAX_FIELDS)
     fields = [_value(check, row, "%s.fields[%d]" % (where, i), record_s) for i, row in enumerate(rows)]
     return Measurement(command, tuple(fields))
 
@@ -284,7 +284,7 @@ def _start(check, content, where):
         check.integer(table, "count", where, 0, 125, 0),
         check.integers(table, "values", where),
         check.choice(table, "each_sample", where, (False, True), False),
-        check.integer(table, "wait_ms", where, 0, MAX_WAIT_MS, 0),
+        check.integer(table, "wait_ms", where, 0, _MAX_WAIT_MS, 0),
         check.integer_or_none(table, "wait_register", where, 0, 65535),
         check.number(table, "wait_factor", where, 1),
     )
@@ -300,7 +300,7 @@ def _start(check, content, where):
 def _read(check, content, where, record_s):
     table = check.table(content, where, ("fc", "register", "count", "fields", "status"))
     count = check.integer(table, "count", where, 1, 125)
-    rows = check.rows(table.get("fields"), where + ".fields", MAX_FIELDS)
+    rows = check.rows(table.get("fields"), where + ".fields", _MAX_FIELDS)
     return Read(
         check.choice(table, "fc", where, (3, 4)),
         check.integer(table, "register", where, 0, 65535),
@@ -312,10 +312,10 @@ def _read(check, content, where, record_s):
 
 def _place(check, table, where, size):
     # (at, type, order) of a value that lies within `size` bytes of data
-    kind = check.choice(table, "type", where, tuple(SIZES))
-    orders = ORDERS[SIZES[kind]]
+    kind = check.choice(table, "type", where, tuple(_SIZES))
+    orders = _ORDERS[_SIZES[kind]]
     order = check.choice(table, "order", where, orders, orders[0])
-    return check.integer(table, "at", where, 0, size - SIZES[kind]), kind, order
+    return check.integer(table, "at", where, 0, size - _SIZES[kind]), kind, order
 
 
 def _field(check, content, where, size, record_s):
@@ -369,8 +369,8 @@ def _check_together(check, sensors, pulses, sample_s, sdi12):
         fields = [field for part in sensor.reads + sensor.measurements for field in part.fields]
         number += len(fields)
         _check_fields(check, "sensor %d" % sensor.number, fields, sensor, sample_s)
-    if number > MAX_FIELDS:
-        check.fault("sensors", "%d fields, the station has room for %d" % (number, MAX_FIELDS))
+    if number > _MAX_FIELDS:
+        check.fault("sensors", "%d fields, the station has room for %d" % (number, _MAX_FIELDS))
 
 
 def _check_fields(check, where, fields, sensor, sample_s):

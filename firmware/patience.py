@@ -22,8 +22,8 @@ HELD = "an answer to another question may still come, and would look alike"
 
 QUIET_AT_MOST = 4  # timeouts, so that one instrument cannot hold the line
 LISTEN_AT_MOST = 6  # timeouts: a line that does not fall silent is left then
-HORIZON = 8  # timeouts: no answer is believed to come later, unless one was seen
-HORIZON_AT_MOST = 32
+_HORIZON = const(8)  # timeouts: no answer is believed to come later, unless one was seen
+_HORIZON_AT_MOST = const(32)
 _MARGIN = const(2)  # quiet time and horizon are this many times the worst latency seen
 _FORGET = const(64)  # each answer takes 1/64 off the worst latency: one bad day is not held against it for ever
 _REMEMBERED = const(8)  # answers
@@ -50,7 +50,7 @@ class Patience:
 
     def horizon_ms(self) -> int:
         # How long after a question its answer can come.
-        return min(max(HORIZON * self.timeout_ms, _MARGIN * self.worst_ms), HORIZON_AT_MOST * self.timeout_ms)
+        return min(max(_HORIZON * self.timeout_ms, _MARGIN * self.worst_ms), _HORIZON_AT_MOST * self.timeout_ms)
 
     def budget_ms(self, retries: int) -> int:
         # The longest that one asking takes the line whatever happens on it, its bytes on the wire left out. One that is

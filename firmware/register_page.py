@@ -2,40 +2,41 @@
 # Runs on a computer; a board never imports it.
 from firmware import commands, files, registers
 
+# register: its name, what it means
 INPUT_MEANINGS = {
-    "magic": "0x5452 (TR): this is a station of ours",
-    "map_version": "version of this map, 1",
-    "journal_id": "random id of the journal, made when it was",
-    "first_seq": "oldest record held",
-    "next_seq": "seq the next record will get; next_seq - first_seq records are held",
-    "stored_through": "highest seq acknowledged so far, 0 = none",
-    "clock": "unix seconds UTC, or seconds since boot while the clock is unset",
-    "clock_state": "0 unset, 1 set",
-    "uptime_s": "seconds since boot",
-    "boots": "boot number, modulo 65536",
-    "reset_cause": "of the last start, as machine.reset_cause() says it",
-    "free_heap_kib": "free heap, KiB",
-    "configuration_hash": "first 31 bits of the SHA-256 of station.json; 0 = none or refused",
-    "bus_polls": "questions to instruments since boot",
-    "bus_timeouts": "of these without an answer in time",
-    "bus_crc_errors": "of these with bytes but no good frame",
-    "bus_late_answers": "answers that came when nobody waited for them, caught",
-    "version_major": "firmware version",
-    "version_minor": "",
-    "version_patch": "",
-    "station_id": "ASCII, padded with NUL",
+    0: ("magic", "0x5452 (TR): this is a station of ours"),
+    1: ("map_version", "version of this map, 1"),
+    2: ("journal_id", "random id of the journal, made when it was"),
+    4: ("first_seq", "oldest record held"),
+    6: ("next_seq", "seq the next record will get; next_seq - first_seq records are held"),
+    8: ("stored_through", "highest seq acknowledged so far, 0 = none"),
+    10: ("clock", "unix seconds UTC, or seconds since boot while the clock is unset"),
+    12: ("clock_state", "0 unset, 1 set"),
+    13: ("uptime_s", "seconds since boot"),
+    15: ("boots", "boot number, modulo 65536"),
+    16: ("reset_cause", "of the last start, as machine.reset_cause() says it"),
+    17: ("free_heap_kib", "free heap, KiB"),
+    18: ("configuration_hash", "first 31 bits of the SHA-256 of station.json; 0 = none or refused"),
+    20: ("bus_polls", "questions to instruments since boot"),
+    22: ("bus_timeouts", "of these without an answer in time"),
+    24: ("bus_crc_errors", "of these with bytes but no good frame"),
+    26: ("bus_late_answers", "answers that came when nobody waited for them, caught"),
+    28: ("version_major", "firmware version"),
+    29: ("version_minor", ""),
+    30: ("version_patch", ""),
+    40: ("station_id", "ASCII, padded with NUL"),
 }
 HOLDING_MEANINGS = {
-    "clock": "write: unix seconds UTC to set the clock to; read: what it shows",
-    "milliseconds": "write: milliseconds of that time; read: 0",
-    "uncertainty_ms": "write: how far off it may be; read: of the last setting",
+    0: ("clock", "write: unix seconds UTC to set the clock to; read: what it shows"),
+    2: ("milliseconds", "write: milliseconds of that time; read: 0"),
+    3: ("uncertainty_ms", "write: how far off it may be; read: of the last setting"),
 }
 COMMAND_MEANINGS = {
-    "command": "write together with the argument: what is to be done; read: the last one",
-    "argument": "",
-    "result": "of the last command since the start, see below",
-    "slot": "the slot that runs: 0 a, 1 b",
-    "trial": "what is on trial: 0 nothing, 1 firmware, 2 configuration",
+    10: ("command", "write together with the argument: what is to be done; read: the last one"),
+    11: ("argument", ""),
+    13: ("result", "of the last command since the start, see below"),
+    14: ("slot", "the slot that runs: 0 a, 1 b"),
+    15: ("trial", "what is on trial: 0 nothing, 1 firmware, 2 configuration"),
 }
 FILES = {
     1: "the configuration in force",
@@ -120,8 +121,8 @@ def as_markdown():
 
 def _section(title, table, meanings):
     lines = ["## " + title, "", "| register | size | name | meaning |", "|---|---|---|---|"]
-    for register, words, name in table:
-        lines.append("| %d | %d | %s | %s |" % (register, words, name, meanings[name]))
+    for register, words, _ in table:
+        lines.append("| %d | %d | %s | %s |" % ((register, words) + meanings[register]))
     return lines + [""]
 
 

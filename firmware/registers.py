@@ -1,33 +1,36 @@
 # The Modbus map of a station: one table. The server answers from it, and firmware/REGISTERS.md is printed from it with
 # the meanings that stand in register_page, which no board carries in its memory.
 #
-# A row: first register, number of registers, name. u32 values take two registers, high word first. The name is that of
-# an attribute or method of whoever knows the value (firmware.status.Status, firmware.upkeep.Upkeep).
+# A row: first register, number of registers, value. u32 values take two registers, high word first. The value is a
+# number, or where it is found, from the station or upkeep on: a table and not a method each, because a function costs a
+# hundred bytes of heap before it does anything.
+from firmware import version
+
 MAP_VERSION = 1
 MAGIC = 0x5452
 
 INPUT = (
-    (0, 1, "magic"),
-    (1, 1, "map_version"),
-    (2, 2, "journal_id"),
-    (4, 2, "first_seq"),
-    (6, 2, "next_seq"),
-    (8, 2, "stored_through"),
-    (10, 2, "clock"),
-    (12, 1, "clock_state"),
-    (13, 2, "uptime_s"),
-    (15, 1, "boots"),
+    (0, 1, MAGIC),
+    (1, 1, MAP_VERSION),
+    (2, 2, "journal.id"),
+    (4, 2, "journal.first_seq"),
+    (6, 2, "journal.next_seq"),
+    (8, 2, "journal.stored_through"),
+    (10, 2, "clock.now"),
+    (12, 1, "clock.is_set"),
+    (13, 2, "clock.uptime_s"),
+    (15, 1, "journal.boots"),
     (16, 1, "reset_cause"),
     (17, 1, "free_heap_kib"),
     (18, 2, "configuration_hash"),
-    (20, 2, "bus_polls"),
-    (22, 2, "bus_timeouts"),
-    (24, 2, "bus_crc_errors"),
-    (26, 2, "bus_late_answers"),
-    (28, 1, "version_major"),
-    (29, 1, "version_minor"),
-    (30, 1, "version_patch"),
-    (40, 16, "station_id"),
+    (20, 2, "client.polls"),
+    (22, 2, "client.timeouts"),
+    (24, 2, "client.crc_errors"),
+    (26, 2, "client.late_answers"),
+    (28, 1, version.VERSION[0]),
+    (29, 1, version.VERSION[1]),
+    (30, 1, version.VERSION[2]),
+    (40, 16, "id"),
 )
 INPUT_END = 56  # registers 0..55 are the table's; those between two rows read 0
 
@@ -36,9 +39,9 @@ LIVE_SIZE = 4  # sensor << 8 | parameter; flag; value as float32 (two registers,
 LIVE_END = LIVE + 64 * LIVE_SIZE  # behind the last channel everything reads 0xFFFF
 
 HOLDING = (
-    (0, 2, "clock"),
-    (2, 1, "milliseconds"),
-    (3, 1, "uncertainty_ms"),
+    (0, 2, "clock.now"),
+    (2, 1, 0),
+    (3, 1, "clock.uncertainty_ms"),
 )
 HOLDING_END = 4
 
@@ -74,7 +77,14 @@ def put_words(out, at, value, words):
 
 def fill(table, source, image, first, count):
     # Refresh in image (a register table as bytes) every row that touches registers first..first+count-1.
-    for register, words, name in table:
+    for register, words, value in table:
         if register < first + count and first < register + words:
-            value = getattr(source, name)
-            put_words(image, 2 * register, value() if callable(value) else value, words)
+            put_words(image, 2 * register, value if isinstance(value, int) else value_at(source, value), words)
+
+
+def value_at(source, path):
+    for step in path.split("."):
+        source = getattr(source, step)
+        if source is None:  # a station without a bus has no client, and so nothing counted
+            return 0
+    return source() if callable(source) else source

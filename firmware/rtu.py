@@ -5,6 +5,7 @@
 # the standard: Yosemitech probes answer some reads with byte count 0 and two data bytes, and take writes of nothing.
 import struct
 
+from firmware import const
 from firmware.record import crc16
 
 READ_HOLDING = 3
@@ -26,8 +27,8 @@ BUSY = 6
 
 MAX_FRAME = 256
 
-MORE = 0  # not enough bytes yet to know the length
-NOT_A_FRAME = -1
+_MORE = const(0)  # not enough bytes yet to know the length
+_NOT_A_FRAME = const(-1)
 
 
 def seal(body):
@@ -79,22 +80,22 @@ def _words(values):
 
 
 def request_length(data, start, end):
-    # Length of the request that begins at `start`, or MORE, or NOT_A_FRAME for a function we do not know.
+    # Length of the request that begins at `start`, or _MORE, or _NOT_A_FRAME for a function we do not know.
     held = end - start
     if held < 2:
-        return MORE
+        return _MORE
     function = data[start + 1]
     if function in (READ_HOLDING, READ_INPUT, WRITE_SINGLE):
         return 8
     if function == WRITE_MULTIPLE:
-        return 9 + data[start + 6] if held > 6 else MORE
+        return 9 + data[start + 6] if held > 6 else _MORE
     if function in (READ_FILE, WRITE_FILE):
-        return 5 + data[start + 2] if held > 2 else MORE
+        return 5 + data[start + 2] if held > 2 else _MORE
     if function == READ_WRITE:
-        return 13 + data[start + 10] if held > 10 else MORE
+        return 13 + data[start + 10] if held > 10 else _MORE
     if function == IDENTIFY:
         return 7
-    return NOT_A_FRAME
+    return _NOT_A_FRAME
 
 
 def find_request(data, end, address):
@@ -104,7 +105,7 @@ def find_request(data, end, address):
         if data[start] != address:
             continue
         length = request_length(data, start, end)
-        if length == NOT_A_FRAME and start == 0:
+        if length == _NOT_A_FRAME and start == 0:
             length = end
         if length == end - start and is_sealed(data, start, end):
             return start
@@ -115,23 +116,23 @@ def find_request(data, end, address):
 
 
 def answer_length(request, data, start, end):
-    # Length of the answer to `request` that begins at `start`, or MORE, or NOT_A_FRAME when it answers something else.
+    # Length of the answer to `request` that begins at `start`, or _MORE, or _NOT_A_FRAME when it answers another.
     held = end - start
     if data[start] != request[0]:
-        return NOT_A_FRAME
+        return _NOT_A_FRAME
     if held < 3:
-        return MORE
+        return _MORE
     function = data[start + 1]
     if function == request[1] | FAILED:
         return 5
     if function != request[1]:
-        return NOT_A_FRAME
+        return _NOT_A_FRAME
     if function in (WRITE_SINGLE, WRITE_MULTIPLE):
         return _confirmation_length(request, data, start, held)
     if function == IDENTIFY:
         return _identification_length(data, start, end)
     size = 2 * (request[4] << 8 | request[5])
-    return 5 + size if data[start + 2] in (size, 0) else NOT_A_FRAME
+    return 5 + size if data[start + 2] in (size, 0) else _NOT_A_FRAME
 
 
 def longest_answer(request):
@@ -145,7 +146,7 @@ def _confirmation_length(request, data, start, held):
     # A write is confirmed by repeating its register and value (or number of registers).
     for i in range(2, min(6, held)):
         if data[start + i] != request[i]:
-            return NOT_A_FRAME
+            return _NOT_A_FRAME
     return 8
 
 
@@ -153,10 +154,10 @@ def _identification_length(data, start, end):
     # address, 43, 14, code, conformity, more, next object, number of objects, then (id, length, text) each
     at = start + 8
     if end < at:
-        return MORE
+        return _MORE
     for _ in range(data[start + 7]):
         if end < at + 2:
-            return MORE
+            return _MORE
         at += 2 + data[at + 1]
     return at + 2 - start
 

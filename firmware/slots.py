@@ -4,7 +4,7 @@ import hashlib
 import os
 
 STATE = "/slots"
-APPLIED, ROLLED_BACK, NOTHING = "A", "R", "-"
+_APPLIED, _ROLLED_BACK, _NOTHING = "A", "R", "-"
 
 
 class Slots:
@@ -24,18 +24,18 @@ class Slots:
         return self.candidate != "-" and self.candidate == self.running
 
     def propose(self):
-        self._write(self.running, self.spare(), "0", NOTHING)
+        self._write(self.running, self.spare(), "0", _NOTHING)
 
     def confirm(self):
-        self._write(self.running, "-", "0", APPLIED)
+        self._write(self.running, "-", "0", _APPLIED)
 
     def give_up(self):
         # Back to the slot that was active; or, when that could not be imported, to the one that runs.
-        self._write(self.active if self.on_trial() else self.running, "-", "0", ROLLED_BACK)
+        self._write(self.active if self.on_trial() else self.running, "-", "0", _ROLLED_BACK)
 
     def told(self):
         # What became of the last update stands in the journal now.
-        self._write(self.active, self.candidate, self.starts, NOTHING)
+        self._write(self.active, self.candidate, self.starts, _NOTHING)
 
     def _read(self):
         try:

@@ -15,7 +15,6 @@ from firmware import ticks as real_ticks
 from firmware.errors import JournalError
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_CONFIGURATION, NOT_EVALUATED
 from firmware.schedule import CLOSE, GO_ON, Intervals, Samples, part_of
-from firmware.status import Status
 
 _LOOK_MS = const(20)  # the wall clock is looked at this often; it may run faster than real time on a bench
 _REST_MS = const(1000)  # after a fault
@@ -49,7 +48,6 @@ class Station:
         self.client = client
         self.reset_cause = 0
         self.channels = channels
-        self.status = Status(self)
         self._log = log
         self._sampled = sampled
         self._supplies = supplies

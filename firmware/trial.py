@@ -3,15 +3,15 @@
 #
 # A trial ends by confirming or giving up what was tried. What became of an update stands in the loader's state until it
 # is in the journal, so a power cut in between tells it a second time rather than never.
-from firmware import version
+from firmware import const, version
 from firmware.record import EVENT_UPDATE_APPLIED, EVENT_UPDATE_ROLLED_BACK, NOT_EVALUATED
 
-LASTS_S = 900
+_LASTS_S = const(900)
 
 GOING_ON, CONFIRMED, FAILED = "", "confirmed", "failed"
 
-
-FIRMWARE, CONFIGURATION = 1, 2
+_FIRMWARE = const(1)
+_CONFIGURATION = const(2)
 _NAMES = ("", "firmware", "configuration")
 
 
@@ -31,11 +31,11 @@ class Proof:
         if self._read and self._mark is not None and stored_through > self._mark:
             self.why = "confirmed: instruments were read and the gateway stored records"
             return CONFIRMED
-        if uptime_s < LASTS_S:
+        if uptime_s < _LASTS_S:
             return GOING_ON
         self.why = "given up: %s in %d s" % (
             "the gateway stored no record" if self._read else "no instrument was read",
-            LASTS_S,
+            _LASTS_S,
         )
         return FAILED
 
@@ -57,7 +57,7 @@ class Trial:
         if verdict == CONFIRMED:
             self._end(self._proof.why)
             self._owner.confirm()
-            if self.kind == FIRMWARE:
+            if self.kind == _FIRMWARE:
                 tell(upkeep, self._owner)
         elif verdict == FAILED:
             self.fail(self._proof.why)
@@ -76,9 +76,9 @@ def begin(upkeep, configuration_on_trial):
     # At the start: what is on trial, after the last update's end was told. Raises JournalError or OSError.
     slots = upkeep.slots()
     if slots.on_trial():
-        upkeep.on_trial = Trial(upkeep, FIRMWARE, slots)
+        upkeep.on_trial = Trial(upkeep, _FIRMWARE, slots)
     elif configuration_on_trial:
-        upkeep.on_trial = Trial(upkeep, CONFIGURATION, upkeep.candidate())
+        upkeep.on_trial = Trial(upkeep, _CONFIGURATION, upkeep.candidate())
     if slots.running and not slots.on_trial() and (slots.candidate != "-" or slots.active != slots.running):
         # a candidate that does not run has failed, and so has an active slot that does not
         upkeep.log.write("slot %s runs, the other one could not be started" % slots.running)

