@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from edge_gateway.uplink_policy import backoff_s
 
 GOOD_AFTER_S = 10.0
-TIMEOUTS_WITHOUT_COMMIT = 4
+TIMEOUTS_WITHOUT_COMMIT = 3
 DOUBLINGS_AT_MOST = 5
 
 

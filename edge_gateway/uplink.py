@@ -8,7 +8,9 @@ import socket
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -50,6 +52,7 @@ log = structlog.get_logger()
 LONGEST_WAIT_S = 5.0
 MESSAGES_WAIT_S = 10.0
 BUDGET_LOOK_S = 60.0
+FREED_WITHIN_GATHERINGS = 30
 STATUS_RARER_ON_BUDGET = 10
 
 
@@ -90,6 +93,7 @@ class Uplink:
         self._broker = configuration.broker
         self._connector = BrokerConnector(configuration.id, configuration.broker, clock)
         self._choice = BrokerChoice(len(configuration.broker.addresses))
+        self._ended_soon = 0  # connections in a row that were made, and lost before a commit came
         self._traffic = Traffic(configuration.broker, {})
         self._outbox = outbox
         self._contacts = contacts
@@ -97,6 +101,7 @@ class Uplink:
         self._commands_in = commands_in
         self._more_status = more_status
         self._batches_up = BatchesUp(configuration.broker)
+        self._freeing: deque[tuple[list[CommittedRecords], Future[tuple[int, int]]]] = deque()
         self._messages_up = MessagesUp(configuration.broker.commit_timeout_s)
         self._look = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -108,6 +113,11 @@ class Uplink:
         # A full pipe means that a wake is waiting already.
         with suppress(BlockingIOError):
             self._wake_writer.send(b"!")
+
+    @property
+    def broker_in_use(self) -> int:
+        """Which of the configured brokers is in use, or tried next; 0 is the first choice."""
+        return self._choice.at
 
     def close(self) -> None:
         """Let go of what wakes the thread; call it when the thread has ended."""
@@ -137,6 +147,8 @@ class Uplink:
                 useless = isinstance(error, BrokerUseless)
                 self._connector.tell(self._choice.at, error)
             lasted_s = max(0.0, time.monotonic() - begun)
+            if begun < float("inf"):
+                self._ended_soon = self._ended_soon + 1 if lasted_s < broker_choice.GOOD_AFTER_S else 0
             self._choice = broker_choice.after_connection(self._choice, lasted_s, useless=useless)
             chance = random.random()  # noqa: S311  it spreads a fleet's attempts, it guards nothing
             stop.wait(broker_choice.pause_s(self._choice, self._broker.retry_min_s, self._broker.retry_max_s, chance))
@@ -157,6 +169,7 @@ class Uplink:
         connected_at = returned_at = time.monotonic()
         status_due = send_due = 0.0
         while not stop.is_set():
+            self._settle_freed()
             self._take_what_came(session)
             self._give_up_overdue(session)
             if self._look.is_set() or time.monotonic() >= send_due:
@@ -224,17 +237,29 @@ class Uplink:
             self._commands_in(payload)
 
     def _free(self, commits: list[CommittedRecords], messages: list[str]) -> None:
-        try:
-            freed, forgotten = self._outbox.write(lambda store: self._note(store, commits, messages))
-        except OutboxUnavailable as error:
-            log.warning("commits could not be noted; what they name is sent again later", error=str(error))
-            return
+        """Have the outbox free what is committed, at leisure: after a cut it is sent again, and arrives twice."""
         self._batches_up.note_commits(commits)
+        at_leisure_s = FREED_WITHIN_GATHERINGS * self._configuration.outbox.gather_s
+        patience_s = 0.0 if messages or self._batches_up.many_being_freed else at_leisure_s
+        freeing = self._outbox.submit(lambda store: self._note(store, commits, messages), patience_s)
+        self._freeing.append((commits, freeing))
         self.counters.commits += len(commits)
-        self.counters.records_freed += freed
-        self.counters.messages_committed += forgotten
         self._choice = broker_choice.after_commit(self._choice)
+        self._ended_soon = 0
         self._look.set()
+
+    def _settle_freed(self) -> None:
+        """Take in what the outbox has freed meanwhile. Raises OutboxDamaged, OutboxClosed."""
+        while self._freeing and self._freeing[0][1].done():
+            commits, freeing = self._freeing.popleft()
+            self._batches_up.note_freed(commits)
+            try:
+                freed, forgotten = freeing.result()
+            except OutboxUnavailable:
+                continue  # the outbox has said so; what they name is sent again
+            self.counters.records_freed += freed
+            self.counters.messages_committed += forgotten
+            self._look.set()
 
     def _note(self, store: OutboxStore, commits: list[CommittedRecords], messages: list[str]) -> tuple[int, int]:
         """Free what is committed; the day's bytes ride along, they are worth no sync of their own."""
@@ -271,9 +296,10 @@ class Uplink:
     def _messages_after_s(self) -> float:
         """Return how long messages wait on this connection: after one that failed soon, records get the first turn.
 
-        A broker that ends the connection because of a message's topic must not stop the records.
+        A broker that ends the connection because of a message's topic must not stop the records. An attempt that never
+        came to a connection says nothing of the kind: messages go first then, or the cloud repeats our warnings.
         """
-        return MESSAGES_WAIT_S if (self._choice.failures // self._choice.number) % 2 else 0.0
+        return MESSAGES_WAIT_S if self._ended_soon % 2 else 0.0
 
     def _publish(self, session: MqttSession, topic: str, payload: bytes, *, retain: bool = False) -> None:
         session.publish(topic, payload, retain=retain)

@@ -3,7 +3,8 @@
 The window is a number of batches under way (sent, not yet committed). A share of its places belongs to the backlog,
 oldest first, the others to the newest: a record made now waits for one place at most, and the oldest always moves.
 The window is small after a silence and grows with every commit, so that a slow link is not filled with batches whose
-commits then come too late, and a cloud that is away costs a SIM card two batches per timeout, not twenty.
+commits then come too late, and a cloud that is away costs a SIM card two batches per timeout, not twenty. In a
+silence the timeout doubles twice; the first commit brings it back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edge_gateway.outbox_reader import Head
 from edge_gateway.slices import Range, Series, without
 
 LEAST_WINDOW = 2
+MOST_PATIENCE = 2
 RECORDS_PER_BATCH = 600
 
 
@@ -68,6 +70,11 @@ def choose(side: Side, heads: Sequence[Head]) -> Head | None:
     if side is Side.NEWEST:
         return max(heads, key=lambda head: head.received_at)
     return min(heads, key=lambda head: head.received_at)
+
+
+def commit_wait_s(silences: int, commit_timeout_s: float) -> float:
+    """Return how long a batch may wait for its commit, after so many timeouts without any commit."""
+    return float(commit_timeout_s * 2.0 ** min(silences, MOST_PATIENCE))
 
 
 def overdue(under_way: Sequence[UnderWay], now: float, commit_timeout_s: float) -> list[UnderWay]:

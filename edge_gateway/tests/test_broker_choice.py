@@ -41,7 +41,7 @@ def test_a_connection_that_ends_at_once_counts_as_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "timeouts", "useless"), [(2, 3, False), (2, 4, True), (1, 400, False)], ids=["early", "late", "only one"]
+    ("number", "timeouts", "useless"), [(2, 2, False), (2, 3, True), (1, 400, False)], ids=["early", "late", "only one"]
 )
 def test_a_broker_that_brings_no_commits_is_left_if_there_is_another(number: int, timeouts: int, useless: bool) -> None:
     assert policy.is_useless(timeouts, BrokerChoice(number)) is useless
