@@ -57,7 +57,12 @@ class Silence:
     @property
     def cloud_is_away(self) -> bool:
         """Whether the gateway warns by itself now."""
-        return self.seconds >= self._after_s and self.since_start >= min(GRACE_S, self._after_s)
+        return not self.cloud_is_there and self.since_start >= min(GRACE_S, self._after_s)
+
+    @property
+    def cloud_is_there(self) -> bool:
+        """Whether it has committed lately. A moment after the start it may be neither there nor given up."""
+        return self.seconds < self._after_s
 
 
 def judge(event: WarningEvent, now: float, *, committed: bool, cloud_is_away: bool) -> Verdict:

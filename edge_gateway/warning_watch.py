@@ -95,7 +95,7 @@ class WarningWatch:
         self._tell_when_it_turns()
         for event in reader.open_events():
             self._decide(reader, event, now)
-        if not self._silence.cloud_is_away:
+        if self._silence.cloud_is_there:
             self._leave_to_the_cloud(reader, now)
 
     # -- judging -------------------------------------------------------------------------------------------------------
