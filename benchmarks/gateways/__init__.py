@@ -1,0 +1,1 @@
+"""Parts of `benchmarks.gateway`: what is polled, who polls it, and where it arrives."""
