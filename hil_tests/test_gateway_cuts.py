@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hil_tests.cuts.gateway import GatewayCuts
-from hil_tests.cuts.gateway_judge import LOST
-from hil_tests.cuts.table import sample, try_all
+from hil_tests.cuts.gateway_judge import DUPLICATED, LOST, UNREADABLE
+from hil_tests.cuts.gateway_rounds import DISTURBANCE, play_round
+from hil_tests.cuts.table import DECLARED, sample, try_all
 from hil_tests.disk.shim import ShimMissing, build
 
 HASTY = "import edge_gateway.outbox_file as file; file.SYNCHRONOUS = 'OFF'; "
@@ -29,11 +30,17 @@ def _shim() -> None:
 
 def test_a_power_cut_costs_the_gateway_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = GatewayCuts()
-    chosen = sample(table.cuts(tmp_path), 8, seed=1)
+    chosen = sample([cut for cut in table.cuts(tmp_path) if cut.kept is not None], 8, seed=1)
     tally = try_all(table, chosen, tmp_path, boards=2, tried=lambda: None)
     with capsys.disabled():
         sys.stdout.write(f"\n{tally.line()} (sampled; all: make cuts ARGS=gateway)\n")
     assert tally.is_clean, "\n".join(tally.faults)
+
+
+@pytest.mark.parametrize("row", DISTURBANCE)
+def test_a_gateway_disturbed_at_random_moments_loses_nothing(row: str, tmp_path: Path) -> None:
+    outcome = play_round(row, 100, tmp_path)
+    assert (outcome.counts, outcome.faults) == ({LOST: 0, DUPLICATED: 0, UNREADABLE: 0, DECLARED: 0}, ())
 
 
 def test_a_gateway_that_acknowledges_before_the_disk_has_it_is_found_out(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edge_gateway.tests.conftest import wait_for
 from edge_gateway.tests.running import PROGRAM
 from hil_tests.cuts.gateway_judge import DUPLICATED, LOST, UNREADABLE, Knowledge, Truth, judge
 from hil_tests.cuts.gateway_life import DEADLINE_S, Life, a_life
+from hil_tests.cuts.gateway_rounds import DISTURBANCE, ROUNDS, play_round
 from hil_tests.cuts.old_outbox import spoil, write_first_schema
 from hil_tests.cuts.table import DECLARED, Cut, Outcome
 from hil_tests.disk.model import ALL_DROPPED, ALL_KEPT, LAST_TORN, SOME_KEPT, Disk, write_image
@@ -116,6 +117,7 @@ class GatewayCuts:
             "older": self._older,
         }
         self._makers = {name: make for name, make in every.items() if lives is None or name in lives}
+        self._rounds = DISTURBANCE if lives is None else ()
         self._lives: list[Written] = []
         self._starts: list[int] = []
         self._outcomes: dict[str, Outcome] = {}
@@ -131,11 +133,12 @@ class GatewayCuts:
             self._starts.append(start)
             found += [Cut(row, start + number, kept=kept) for row, number, kept in life.cuts()]
             start += len(life.events)
-        return found
+        return found + [Cut(row, number) for row in self._rounds for number in range(1, ROUNDS + 1)]
 
     def try_cut(self, cut: Cut, folder: Path) -> Outcome:
         """Make the files of this cut, and judge what the gateway makes of them. The same files are judged once."""
-        assert cut.kept is not None
+        if cut.kept is None:
+            return play_round(cut.row, cut.operation, folder)
         at = max(number for number, start in enumerate(self._starts) if start <= cut.operation)
         life, number = self._lives[at], cut.operation - self._starts[at]
         moment = life.before(number)

@@ -94,7 +94,7 @@ def judge(state: Path, folder: Path, known: Knowledge, truth: Truth) -> Outcome:
         finally:
             outbox.close()
     aside = len(damaged_files(state / "outbox.sqlite")) - truth.file_was_damaged
-    return _count(folder, known, truth, left, max(0, aside))
+    return count_in_store(folder, known, truth, left, max(0, aside))
 
 
 def _read_station(outbox: Outbox, known: Knowledge, truth: Truth) -> None:
@@ -153,7 +153,7 @@ def _free(store: OutboxStore, commits: list[bytes]) -> int:
     return freed
 
 
-def _count(folder: Path, known: Knowledge, truth: Truth, left: int, set_aside: int) -> Outcome:
+def count_in_store(folder: Path, known: Knowledge, truth: Truth, left: int, set_aside: int) -> Outcome:
     """Ask the cloud's store for everything it has, and hold it against what the station made."""
     reader = Reader(folder, np.full(256, np.nan))
     try:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,8 @@ from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.tests.conftest import Broker, wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.running import PROGRAM, RunningGateway
-from hil_tests.disk.shim import environment, put_mark
+from hil_tests.disk.shim import Faults, environment, put_mark
+from simulators.lying_broker import Lies, LyingBroker
 from station_config.clock import SystemClock
 from station_config.instruments import load_instruments
 from station_config.network import load_network
@@ -128,6 +129,8 @@ class Life:
     cloud: StoringCloud | None
     gateway: RunningGateway
     program: Sequence[str]
+    broker: Broker
+    faults: Faults | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
@@ -148,13 +151,18 @@ class Life:
                 [*self.program, "run", "--config", str(self.gateway.file), "--log", "json"],
                 stderr=log,
                 stdout=log,
-                env={**os.environ, **environment(self.state, self.trace)},
+                env={**os.environ, **environment(self.state, self.trace, self.faults)},
             )
 
     def stop(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def make_records(self, number: int, at_once: int = 13) -> None:
         """The station makes records, each time so many, and is told that they are stored."""
@@ -178,13 +186,18 @@ class Life:
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
 
 
 @contextmanager
 def a_life(
-    folder: Path, *, with_cloud: bool = True, program: Sequence[str] = PROGRAM, max_bytes: int | None = None
+    folder: Path,
+    *,
+    with_cloud: bool = True,
+    program: Sequence[str] = PROGRAM,
+    max_bytes: int | None = None,
+    lies: Lies | None = None,
+    faults: Faults | None = None,
 ) -> Iterator[Life]:
     """Everything around a gateway that has not started yet."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,11 +209,12 @@ def a_life(
     broker.start()
     cloud = None
     try:
-        with FakeLine(station) as line:
+        with FakeLine(station) as line, ExitStack() as more:
+            port = broker.port if lies is None else more.enter_context(LyingBroker(broker.port, lies)).port
             cloud = StoringCloud(broker.port, folder / "cloud", trace) if with_cloud else None
             outbox = {} if max_bytes is None else {"max_bytes": max_bytes}
-            gateway = RunningGateway(folder, line.port, broker.port, {STATION: ADDRESS}, outbox, commit_timeout_s=2.0)
-            life = Life(folder, line, station, cloud, gateway, program)
+            gateway = RunningGateway(folder, line.port, port, {STATION: ADDRESS}, outbox, commit_timeout_s=2.0)
+            life = Life(folder, line, station, cloud, gateway, program, broker, faults)
             if not with_cloud:
                 broker.kill()
             try:
