@@ -72,6 +72,7 @@ class CommandDesk:
         self._clock = clock
         self._payloads: queue.Queue[bytes] = queue.Queue(PAYLOADS_WAITING_AT_MOST)
         self._lines: dict[str, list[StoredCommand]] = {}  # what waits, by target
+        self._memory_has_begun = False
         self._active: dict[str, tuple[StoredCommand, Future[Result]]] = {}
 
     def deliver(self, payload: bytes) -> None:
@@ -86,6 +87,7 @@ class CommandDesk:
         self._load()
         while not stop.is_set():
             try:
+                self._begin_memory()
                 self._take_one()
                 self._collect()
                 self._begin_what_may()
@@ -117,6 +119,13 @@ class CommandDesk:
         for stored in self._outbox.write(lambda store: store.commands.unfinished()):
             if stored.id not in active:
                 self._lines.setdefault(stored.target, []).append(stored)
+
+    def _begin_memory(self) -> None:
+        """Put down from when on this file knows of commands: as soon as the clock is set."""
+        now = self._now()
+        if not self._memory_has_begun and now is not None:
+            self._outbox.write(lambda store: store.commands.memory(now))
+            self._memory_has_begun = True
 
     def _take_one(self) -> None:
         try:

@@ -37,6 +37,16 @@ class Workshop:
         """Return the flash of a station as it leaves the workshop."""
         return self.folder / f"{station}.flash"
 
+    def flash_station(self, station: str, *, keys: bool = True) -> None:
+        """Make the flash of a station, with the key for updates or without."""
+        known = board_keys([load_public(self.folder / "key.pub.pem")]) if keys else None
+        files = board_files(configuration(station), known)
+        files["/main.py"] = files["/main.py"].replace(b"WATCHDOG_MS = 8000", b"WATCHDOG_MS = 1000")  # saves waiting
+        self.flash(station).unlink(missing_ok=True)
+        with VirtualBoard(BoardSettings(flash=self.flash(station))) as board:
+            board.console.wait_for(">>> ")
+            flash(str(board.console_path), files)
+
     def image(self, version: str, change: tuple[str, str, str] | None = None) -> bytes:
         """Sign the firmware as `version`, with (module, text, other text) changed in it."""
         source = self.folder / f"source-{time.monotonic_ns()}"
@@ -64,13 +74,8 @@ def prepare(folder: Path) -> Workshop:
     workshop = Workshop(folder)
     shutil.copytree(firmware_folder(), folder / "source", ignore=shutil.ignore_patterns("tests", "__pycache__", "*.md"))
     generate(folder / "key.pem", folder / "key.pub.pem")
-    keys = board_keys([load_public(folder / "key.pub.pem")])
     for station in STATIONS:
-        files = board_files(configuration(station), keys)
-        files["/main.py"] = files["/main.py"].replace(b"WATCHDOG_MS = 8000", b"WATCHDOG_MS = 1000")  # saves waiting
-        with VirtualBoard(BoardSettings(flash=workshop.flash(station))) as board:
-            board.console.wait_for(">>> ")
-            flash(str(board.console_path), files)
+        workshop.flash_station(station)
     return workshop
 
 
