@@ -2,12 +2,13 @@
 # journal borrows it (firmware.lazy) and works on with what it has found.
 import struct
 
-from firmware import const
 from firmware.journal import LEAST_SEGMENTS, STATE, STATE_MAGIC
 from firmware.record import SIZE, crc16, decode
 
 _CHUNK = 14 * SIZE
-_RESERVE = const(65536)  # bytes of flash the journal leaves to everybody else
+# Bytes of flash the journal leaves to everybody else, by the number of slots that are there. With one the next update
+# still has to find room for the other, beside its image (simulators/tests/test_room.py).
+_RESERVES = (65536, 311296, 114688)
 
 
 def open_journal(journal):
@@ -53,7 +54,9 @@ def _fit_flash(journal):
     segment = journal._segment_records * SIZE
     blocks = segment // block + 1
     own = sum([number * SIZE // block + 1 for _, number in journal._segments])
-    fitting = max(0, (free + own) - _RESERVE // block) // blocks
+    names = journal._os.listdir(journal._folder.rsplit("/", 1)[0] or "/")
+    reserve = _RESERVES[("a" in names) + ("b" in names)]
+    fitting = max(0, (free + own) - reserve // block) // blocks
     journal._max_bytes = max(LEAST_SEGMENTS * segment, min(journal._max_bytes, fitting * segment))
 
 

@@ -70,7 +70,8 @@ class Updater:
         folder = "%s/%s/firmware" % (self._root, self._slots.spare())
         self._clear(folder)
         block, _, _, free = self._os.statvfs(self._root + "/")[:4]
-        if sum([entry.size + block for entry in image.files]) + _MARGIN > free * block:
+        # littlefs keeps a few bytes of each block for itself
+        if sum([entry.size // (block - 8) + 1 for entry in image.files]) + _MARGIN // block > free:
             raise CommandRefused("flash full", "no room on the flash for the new firmware")
         for entry in image.files:
             path = folder + "/" + entry.name

@@ -32,7 +32,7 @@ from station_config.parameters import load_parameters
 from station_config.sampling import average_interval, extra_parameter, record_interval, sample_interval
 
 VERSION = 1
-JOURNAL = {"segment_records": 512, "max_bytes": 524_288}
+JOURNAL = {"segment_records": 672, "max_bytes": 524_288}  # 672 records fill three blocks of littlefs
 
 # The boards we wire: UART number and the pins TX, RX, driver enable of the two RS-485 transceivers, and of the SDI-12
 # line, which has the bus's UART in turn with it.

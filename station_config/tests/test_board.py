@@ -44,7 +44,7 @@ def test_the_configuration_of_a_station_as_the_firmware_reads_it(network: Networ
         "record_s": 60,
         "bus": {"uart": 1, **serial, "tx": 17, "rx": 16, "de": 4},
         "uplink": {"uart": 2, **serial, "tx": 26, "rx": 25, "de": 27},
-        "journal": {"segment_records": 512, "max_bytes": 524288},
+        "journal": {"segment_records": 672, "max_bytes": 524288},
     }
     assert sensors[0] == {
         "number": 1,
