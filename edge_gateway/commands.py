@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import sys
 import threading
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from edge_gateway.direct.plans import direct_plans
 from edge_gateway.direct.station import DirectPlan
 from edge_gateway.errors import GatewayError
 from edge_gateway.gateway import CommandSetup, run_gateway
+from edge_gateway.host_clock import HostClock, newest_time_written
 from edge_gateway.log_ring import LogRing
 from edge_gateway.logs import LogFormat, set_up_log
 from edge_gateway.outbox_reader import OutboxReader
@@ -31,6 +33,8 @@ from edge_gateway.scan_command import command as scan_command
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.status import read_status
 from edge_gateway.system_commands import doctor, install
+from edge_gateway.traffic import Traffic
+from edge_gateway.warning_commands import app as warning_app
 from edge_gateway.warning_configuration import WarningSetup
 from edge_gateway.warning_status import in_words
 from edge_gateway.warning_works import read_warning_setup
@@ -51,6 +55,7 @@ app = typer.Typer(
 app.command()(install)
 app.command()(doctor)
 app.command("scan")(scan_command)
+app.add_typer(warning_app, name="warning")
 ConfigOption = Annotated[Path, typer.Option("--config", help="gateway.toml", metavar="FILE")]
 
 
@@ -152,6 +157,8 @@ def _read(configuration: GatewayConfiguration, clock: Clock) -> dict[str, Any]:
     try:
         reader = OutboxReader(path)
         found = read_status(configuration, reader, clock.now(), {})
+        found["traffic"] = Traffic(configuration.broker, reader.traffic()).as_status(clock.now())
+        found["clock"] = asdict(HostClock(clock, configuration.clock_source, newest_time_written(reader)).verdict)
         reader.close()
     except sqlite3.Error as error:
         typer.echo(f"{path}: {error}; `tram-gateway run` sets a damaged file aside when it starts", err=True)
@@ -201,6 +208,12 @@ def _show(found: dict[str, Any]) -> None:
         f"outbox: {outbox['buffered']} records, "
         f"{outbox['used_bytes'] / 1e6:.1f} of {outbox['max_bytes'] / 1e6:.0f} MB; "
         f"without the cloud it lasts {_text(outbox['days_left'])} days at the present rate"
+    )
+    traffic, host_clock = found["traffic"], found["clock"]
+    budget = "" if traffic["budget_bytes"] is None else f" of {traffic['budget_bytes'] / 1e6:.1f}"
+    console.print(f"on the air today: {traffic['bytes_today'] / 1e6:.2f}{budget} MB both ways; {traffic['sending']}")
+    console.print(
+        f"this machine's clock {'is trusted' if host_clock['trusted'] else 'sets no station'}: {host_clock['reason']}"
     )
     for station, journal, first, last, reason in dropped["ranges"]:
         console.print(f"declared lost: {station} journal {journal:08x} records {first}..{last}: {reason}")

@@ -117,9 +117,10 @@ class ModbusRelay:
             self._write(WriteSingleCoilRequest(address=coil, bits=[True], dev_id=board))
 
     def off(self) -> None:
-        """Open the contact."""
+        """Open the contact, and leave the port to others."""
         configuration = self._configuration
         self._write(WriteSingleCoilRequest(address=configuration.coil, bits=[False], dev_id=configuration.address))
+        self.close()
 
     def close(self) -> None:
         """Let go of the port."""
@@ -153,8 +154,9 @@ class LcusRelay:
         self._write(1)
 
     def off(self) -> None:
-        """Open the contact."""
+        """Open the contact, and leave the port to others."""
         self._write(0)
+        self.close()
 
     def close(self) -> None:
         """Let go of the port."""

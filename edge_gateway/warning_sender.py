@@ -104,7 +104,10 @@ class WarningSender:
         ]
         if not due and time.monotonic() < self._check_at:
             return False
-        if not self._modem_is_ready() or not due:
+        if not self._modem_is_ready():
+            return False
+        if not due:
+            self._modem.close()  # a person may want to try it: `tram-gateway warning test`
             return False
         self._tell(*due[0])
         return True
