@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 from simulators.board import BoardSettings, VirtualBoard
-from simulators.station_client import StationClient
+from simulators.station_client import Result, StationClient
 from simulators.tests.test_update import (
     RATE,
     Bench,
-    Result,
     Workshop,
     _configuration,
     _encoded,
