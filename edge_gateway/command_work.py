@@ -13,6 +13,7 @@ from edge_gateway import station_jobs
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.errands import Details, Errand
 from edge_gateway.errors import JobFailed
+from edge_gateway.host_clock import no_doubt
 from edge_gateway.line_jobs import Job, Result, Steps
 from edge_gateway.station_link import StationLink
 from edge_gateway.update_jobs import Update, configuration_update, firmware_update, update
@@ -48,9 +49,11 @@ class CommandWork:
         clock: Clock,
         recent_log: Callable[[], list[str]],
         restart: Callable[[], None],
+        host_clock_doubt: Callable[[], str | None] = no_doubt,
     ) -> None:
         self._lines = lines
         self._clock = clock
+        self._host_clock_doubt = host_clock_doubt
         self._recent_log = recent_log
         self._restart = restart
         self._places = {
@@ -87,6 +90,9 @@ class CommandWork:
         place = self._places.get(station)
         if place is None:
             return _failed(f"this gateway no longer has station {station}")
+        doubt = self._host_clock_doubt() if isinstance(command, kinds.SetClock) else None
+        if doubt is not None:
+            return _failed(f"{doubt}: it sets no other")
         return self._on_line(place.line, place.address, partial(_station_job, command, errand))
 
     def _on_line(self, line: str, address: int, job: Job[Details]) -> Future[Details]:

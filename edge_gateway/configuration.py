@@ -109,6 +109,7 @@ class GatewayConfiguration(StrictModel):
     state_dir: FilePath
     poll_interval_s: float = Field(default=1.0, gt=0)
     clock_tolerance_s: float = Field(default=2.0, ge=1.0)
+    clock_source: Literal["network", "host"] = "network"
     status_interval_s: float = Field(default=60.0, gt=0)
     network: FilePath | None = None
     broker: BrokerConfiguration = BrokerConfiguration()

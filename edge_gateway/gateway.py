@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from edge_gateway.contacts import Contact, ContactBook
 from edge_gateway.direct.station import DirectPlan
 from edge_gateway.direct.works import direct_works
 from edge_gateway.errors import OutboxClosed, OutboxDamaged, OutboxError, OutboxRefused, OutboxUnavailable
+from edge_gateway.host_clock import HostClock, newest_time_written
 from edge_gateway.modbus_works import modbus_works
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits, OutboxStore
@@ -70,6 +72,7 @@ def run_gateway(
     """
     commands = commands or CommandSetup()
     limits = Limits(configuration.outbox.max_bytes, configuration.outbox.max_age_days * SECONDS_PER_DAY)
+    host_clock = HostClock(clock, configuration.clock_source)
     with ExitStack() as held:
         _patiently(lambda: held.enter_context(_only_one(configuration.state_dir)), stop, service)
         while not stop.is_set():
@@ -79,7 +82,7 @@ def run_gateway(
             if outbox is None:
                 return
             try:
-                _run_with(configuration, outbox, clock, stop, service, commands, warning, direct)
+                _run_with(configuration, outbox, host_clock, stop, service, commands, warning, direct)
             finally:
                 outbox.close()
 
@@ -106,7 +109,7 @@ def _patiently(open_it: Callable[[], Opened], stop: threading.Event, service: Se
 def _run_with(
     configuration: GatewayConfiguration,
     outbox: Outbox,
-    clock: Clock,
+    clock: HostClock,
     stop: threading.Event,
     service: ServiceManager,
     commands: CommandSetup,
@@ -115,9 +118,10 @@ def _run_with(
 ) -> None:
     """Run lines and uplink on one outbox until `stop` is set or the outbox turns out damaged."""
     contacts = ContactBook(configuration.station_ids)
+    _note_newest_time(outbox, clock)
     accesses = {line.name: access_line(line) for line in configuration.lines}
     pollers = {
-        line.name: LinePoller(configuration, line, outbox, contacts, clock, accesses[line.name].client)
+        line.name: LinePoller(configuration, line, outbox, contacts, clock, accesses[line.name].client, clock.doubt)
         for line in configuration.lines
     }
 
@@ -125,7 +129,7 @@ def _run_with(
         commands.restart.set()
         stop.set()
 
-    work = CommandWork(configuration, pollers, clock, commands.recent_log, restart)
+    work = CommandWork(configuration, pollers, clock, commands.recent_log, restart, clock.doubt)
     desk = CommandDesk(configuration.id, commands.keys, outbox, work, clock)
     uplink = Uplink(
         configuration,
@@ -133,7 +137,7 @@ def _run_with(
         contacts,
         clock,
         desk.deliver,
-        lambda: {"commands": desk.status(), "outbox_trouble": outbox.trouble},
+        lambda: {"commands": desk.status(), "outbox_trouble": outbox.trouble, "clock": asdict(clock.verdict)},
     )
     outbox.on_change(uplink.wake)
     works: dict[str, Work] = {"uplink": uplink.run, "commands": desk.run}
@@ -162,7 +166,7 @@ def _run_with(
     for thread in (*threads, watch):
         thread.start()
     service.ready()
-    _wait(watchdog.pulse("main", stop), outbox, contacts, service)
+    _wait(watchdog.pulse("main", stop), outbox, contacts, service, clock)
     if stop.is_set():
         service.stopping()
     stop_works.set()
@@ -176,12 +180,29 @@ def _run_with(
     log.info("the gateway has stopped", still_running=[thread.name for thread in threads if thread.is_alive()])
 
 
-def _wait(stop: Pulse, outbox: Outbox, contacts: ContactBook, service: ServiceManager) -> None:
-    """Keep the stations' last contacts on disk now and then; return on `stop` or a damaged outbox."""
-    told = ""
+def _note_newest_time(outbox: Outbox, clock: HostClock) -> None:
+    """Tell the clock the newest time that is written down: it cannot be earlier now."""
+    reader = outbox.reader()
+    try:
+        newest_s = newest_time_written(reader)
+    except sqlite3.Error as error:
+        log.warning("the newest time in the outbox is not known", reason=str(error))
+        newest_s = None
+    finally:
+        reader.close()
+    if newest_s is not None:
+        clock.note(newest_s)
+
+
+def _wait(stop: Pulse, outbox: Outbox, contacts: ContactBook, service: ServiceManager, clock: HostClock) -> None:
+    """Look at the clock, keep the stations' last contacts on disk; return on `stop` or a damaged outbox."""
+    told, believed = "", None
     kept: dict[str, Contact] = {}
     next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
     while not stop.wait(DAMAGE_CHECK_INTERVAL_S) and not outbox.damaged.is_set():
+        if (trusted := clock.look().trusted) is not believed:
+            log.info("the clock of this machine", trusted=trusted, reason=clock.verdict.reason)
+            believed = trusted
         if (answering := _answering(contacts)) != told:
             service.status(answering)
             told = answering

@@ -105,6 +105,16 @@ class OutboxReader:
             )
         )
 
+    def newest_records(self) -> list[bytes]:
+        """Return the newest buffered slice's records of each series."""
+        return [
+            row[0]
+            for series in self.with_buffered()
+            for row in self._sql.execute(
+                "SELECT records FROM slice WHERE station = ? AND journal = ? ORDER BY first_seq DESC LIMIT 1", series
+            )
+        ]
+
     def messages_waiting(self, limit: int) -> list[UpMessage]:
         """Return messages no commit has named yet, the oldest first."""
         rows = self._sql.execute("SELECT id, kind, body, created_at FROM messages ORDER BY rowid LIMIT ?", (limit,))

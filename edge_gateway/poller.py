@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from edge_gateway import station_policy as policy
 from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, StationConfiguration
 from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
+from edge_gateway.host_clock import no_doubt
 from edge_gateway.line_client import ModbusClient
 from edge_gateway.line_jobs import Job, LineJobs, Result
 from edge_gateway.line_store import LineStore
@@ -26,6 +28,7 @@ from station_config.clock import Clock
 log = structlog.get_logger()
 
 TURN_S = 2.0
+QUESTIONS_A_TURN = 5  # at least, however long one takes
 JOBS_TURN_S = 1.0  # at most, after the turn of a station: while there is a backlog jobs have a third of the line
 LINE_RETRY_S = 2.0
 
@@ -38,7 +41,8 @@ class _Member:
     identified: bool = False
     failures: int = 0
     next_attempt: float = 0.0
-    half_round_trip_s: float = 0.0
+    half_round_trip_s: float = 0.0  # by the clock that stations are set by; on the bench it runs faster
+    round_trip_s: float = 0.0
     last_answer: Fetched | None = None
     same_answers: int = 0
     alarm: str = ""
@@ -55,13 +59,16 @@ class LinePoller:
         contacts: ContactBook,
         clock: Clock,
         client: ModbusClient | None = None,
+        host_clock_doubt: Callable[[], str | None] = no_doubt,
     ) -> None:
+        """While `host_clock_doubt` returns a reason, no station's clock is set."""
         self._line = line
         self._interval_s = configuration.poll_interval_s
         self._clock_tolerance_s = configuration.clock_tolerance_s
         self._records = LineStore(outbox, configuration.outbox.gather_s)
         self._contacts = contacts
         self._clock = clock
+        self._host_clock_doubt = host_clock_doubt
         self._link = StationLink(line, client)
         self._members = [_Member(station) for station in line.stations]
         self._line_fault = ""
@@ -123,11 +130,13 @@ class LinePoller:
 
     def _converse(self, member: _Member, stop: threading.Event) -> Question:
         """Ask what the policy says until it says rest; return that."""
-        known = Known(identified=member.identified)
-        ends_at = time.monotonic() + TURN_S
+        known = Known(identified=member.identified, host_clock_doubt=self._host_clock_doubt())
+        begun = time.monotonic()
         while True:
             self._records.settle()
-            known = replace(known, time_used_up=stop.is_set() or time.monotonic() >= ends_at)
+            # Through a slow radio a turn is long enough for some records: a status alone may take two seconds there.
+            turn_s = max(TURN_S, QUESTIONS_A_TURN * member.round_trip_s)
+            known = replace(known, time_used_up=stop.is_set() or time.monotonic() >= begun + turn_s)
             question = policy.next_question(known, self._clock.now(), self._clock_tolerance_s)
             if question.ask is Ask.REST:
                 return question
@@ -160,9 +169,10 @@ class LinePoller:
         return replace(known, identified=True)
 
     def _read_status(self, member: _Member, known: Known) -> Known:
-        asked_at = self._clock.now()
+        begun, asked_at = time.monotonic(), self._clock.now()
         status = self._link.read_status(member.station.address)
         answered_at = self._clock.now()
+        member.round_trip_s = time.monotonic() - begun
         member.half_round_trip_s = (answered_at - asked_at) / 2
         if not self._contacts.all()[member.station.id].reachable:
             self._log.info("a station answers", station=member.station.id, journal=status.journal, boot=status.boot)

@@ -49,6 +49,7 @@ class Known:
     status: StationStatus | None = None
     clock: ClockReading | None = None
     clock_tried: bool = False
+    host_clock_doubt: str | None = None
     progress: Progress | None = None
     stored_through: int | None = None
     nothing_came: bool = False
@@ -121,7 +122,7 @@ def read_clock(station_s: int, asked_at_s: float, answered_at_s: float) -> Clock
 
 
 def _clock_is_wrong(known: Known, host_now_s: float, tolerance_s: float) -> str | None:
-    if known.status is None or known.clock_tried or host_now_s < EARLIEST_BELIEVABLE_S:
+    if known.status is None or known.clock_tried or known.host_clock_doubt or host_now_s < EARLIEST_BELIEVABLE_S:
         return None
     if not known.status.clock_is_set:
         return "the station's clock is not set"

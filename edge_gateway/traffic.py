@@ -64,6 +64,16 @@ class Traffic:
         day, share = self._today(now_s)
         return data_budget.allowed(self._by_day.get(day, 0), self._budget, share)
 
+    def as_status(self, now_s: float) -> dict[str, object]:
+        """Return today's bytes on the air and what they allow, JSON-ready."""
+        day, number = self.spent(now_s)
+        return {
+            "day": day_text(day),
+            "bytes_today": number,
+            "budget_bytes": None if self._budget is None else int(self._budget),
+            "sending": self.allowed(now_s).value,
+        }
+
     def wait_s(self, at: float) -> float:
         """Return how long until the rate allows the next message."""
         return 0.0 if self._rate is None else data_budget.wait_s(self._level(at), at, self._rate)

@@ -43,7 +43,7 @@ from edge_gateway.outbox_file import translated
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.status import read_status
-from edge_gateway.traffic import Traffic, day_text
+from edge_gateway.traffic import Traffic
 from edge_gateway.uplink_messages import MessagesUp
 from station_config.clock import Clock
 
@@ -329,14 +329,11 @@ class Uplink:
         self._publish(session, status_topic(self._configuration.id), _json(status), retain=True)
 
     def _own_status(self, session: MqttSession) -> dict[str, object]:
-        day, number = self._traffic.spent(self._clock.now())
         return {
             "broker": str(session.address),
             "first_choice": self._choice.at == 0,
             "protocol": self._connector.protocol,
-            "day": day_text(day),
-            "bytes_today": number,
-            "sending": self._traffic.allowed(self._clock.now()).value,
+            **self._traffic.as_status(self._clock.now()),
             "records_sent": self.counters.records_sent,
             "batches_overdue": self.counters.batches_overdue,
             "messages_sent": self.counters.messages_sent,

@@ -6,23 +6,16 @@ do, and the clock-set event tells by how much to shift them.
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable
 
+from edge_gateway.host_clock import is_synchronised
 from edge_gateway.slices import EARLIEST_BELIEVABLE_S
 from station_config.clock import Clock
 
 TOLERATED_STEP_S = 1.5  # NTP slews what is less
 DAY_S = 86_400
-TIMEX_BYTES = 256  # more than struct timex has anywhere
-TIME_ERROR = 5
 LONGEST_ABSENCE_S = 400 * DAY_S
-
-
-def is_synchronised() -> bool:
-    """Whether the kernel says that something keeps its clock right (adjtimex(2), asked without changing it)."""
-    return ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) not in (-1, TIME_ERROR)
 
 
 class DirectClock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import tempfile
 import time
@@ -13,11 +12,10 @@ from zoneinfo import ZoneInfo
 
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.doctor.findings import Finding, found
+from edge_gateway.host_clock import is_synchronised
 from edge_gateway.slices import EARLIEST_BELIEVABLE_S
 
 LOCAL_TIME = ZoneInfo("Asia/Ho_Chi_Minh")
-TIMEX_BYTES = 512  # struct timex is 208 bytes on 64-bit Linux, 128 on 32-bit
-TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 MEBIBYTE = 1 << 20
 LEAST_FREE_BYTES = 50 * MEBIBYTE
 FSYNCS = 5
@@ -33,7 +31,7 @@ def examine_clock(configuration: GatewayConfiguration, now: float) -> Iterator[F
     elif now < written_at:
         last = datetime.fromtimestamp(written_at, LOCAL_TIME).strftime("%Y-%m-%d %H:%M:%S")
         yield found("clock-behind", shown, last=last)
-    elif not _is_synchronised():
+    elif not is_synchronised():
         yield found("clock-alone", shown)
     else:
         yield found("clock-ok", shown)
@@ -98,8 +96,3 @@ def _last_written(configuration: GatewayConfiguration) -> float:
     """Return when the newest of what must be older than now was written: this program, and the outbox."""
     witnesses = [Path(__file__), *configuration.state_dir.glob("outbox.sqlite*")]
     return max(file.stat().st_mtime for file in witnesses if file.exists())
-
-
-def _is_synchronised() -> bool:
-    """Whether the kernel says that something keeps its clock right (adjtimex(2), asked without changing it)."""
-    return ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) not in (-1, TIME_ERROR)

@@ -36,6 +36,7 @@ class RunningGateway:
             'state_dir = "state"',
             f"poll_interval_s = {settings.pop('poll_interval_s', 0.05)}",
             "status_interval_s = 0.5",
+            f'clock_source = "{settings.pop("clock_source", "host")}"',  # nothing may synchronise a test machine
             *(f"{key} = {value}" for key, value in settings.items()),
             "[outbox]",
             *(f"{key} = {value}" for key, value in {"gather_s": 0.05, **(outbox or {})}.items()),
