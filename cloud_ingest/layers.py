@@ -19,13 +19,11 @@ from cloud_ingest.derivation import Column, derive, nothing
 from cloud_ingest.quality import Flags, Test, Values, failed_range, gross_range, worst
 from cloud_ingest.quality_control import check
 from cloud_ingest.registry import Registry
-from cloud_ingest.review_spans import Depth
+from cloud_ingest.review_spans import PAST_S, Depth
 from firmware.record import FAIL, MISSING, NO_VALUE
 from station_config.calibration import Calibration, apply
 from station_config.quality import NO_TESTS, FlatLine, ParameterTests, configured_tests
 
-SOON_S = 26 * 3600  # a tidal day and a little: what a review soon after ingest looks back
-SETTLE_S = 35 * 86400
 BLOCK_S = 30 * 86400  # settled layers are made for whole blocks, so that who makes them and when does not matter
 SLOW_TESTS = Test.LEVEL_SHIFT | Test.VISIT_STEP | Test.FLAT_LINE
 
@@ -103,7 +101,7 @@ def _tests(name: str, own: Mapping[str, ParameterTests], depth: Depth) -> Parame
 
 
 def _is_quick(flat: FlatLine) -> bool:
-    return max(flat.suspect_s or 0.0, flat.fail_s or 0.0) < SOON_S
+    return max(flat.suspect_s or 0.0, flat.fail_s or 0.0) < PAST_S[Depth.SOON]
 
 
 def local_months(times: Ints, zone: ZoneInfo) -> Ints:

@@ -102,9 +102,18 @@ class ObservationLog:
             _PUT_DERIVED if derived else _PUT_OBSERVED, zip(*(column.tolist() for column in columns), strict=True)
         )
 
-    def newest_time(self) -> int:
-        """Return the time of the newest row, 0 when there is none."""
-        return int(self._db.execute("SELECT coalesce(max(time), 0) FROM log").fetchone()[0])
+    def blocks(self, series: Iterable[int], block_s: int) -> list[int]:
+        """Return the beginnings of the blocks of time (multiples of block_s) in which these series have rows."""
+        rows = self._db.execute(
+            "SELECT DISTINCT time / ? * ? FROM log WHERE series IN (SELECT value FROM json_each(?)) ORDER BY 1",
+            (block_s, block_s, json.dumps(sorted(series))),
+        )
+        return [row[0] for row in rows]
+
+    def newest_time(self, until: int) -> int | None:
+        """Return the time of the newest row that is not after `until`, of any series; None when there is none."""
+        row = self._db.execute("SELECT max(time) FROM log WHERE time <= ?", (until,)).fetchone()
+        return None if row[0] is None else int(row[0])
 
     def _columns(
         self, series: Iterable[int], first: int, last: int, *, observed_only: bool = True

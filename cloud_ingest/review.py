@@ -12,25 +12,26 @@ It changes layers only: values, flags, failed tests. Counts and identities stay 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from cloud_ingest import topics
 from cloud_ingest.columns import Counted, Layer, SeriesKey
-from cloud_ingest.layers import BLOCK_S, SETTLE_S, SLOW_TESTS, SOON_S, make_layers
+from cloud_ingest.layers import BLOCK_S, SLOW_TESTS, make_layers
+from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.qartod import Mask
 from cloud_ingest.quality import worst
 from cloud_ingest.registry import Registry
-from cloud_ingest.review_spans import Depth, Span
+from cloud_ingest.review_spans import PAST_S, Depth, Span
 from cloud_ingest.store import Store, Transaction
 from station_config.calibration import Calibration
 
 SOON_EVERY_S = 60.0
 SETTLE_EVERY_S = 86400.0
 PIECE_S = 2 * 86400
-NOTHING_LEFT = -1
 BESIDE_S = 3600  # what an observation can change of those before it, and what after it is needed
 
 Outgoing = tuple[str, bytes]
@@ -71,14 +72,14 @@ class Review:
 
     def _piece(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing]:
         """Review the newest piece of a span and strike it off."""
-        # What comes late is the past of what is there already: that is judged again too.
-        past_s = SOON_S if depth is Depth.SOON else SETTLE_S
-        last = min(span.last + past_s, transaction.log.newest_time())
+        last = transaction.log.newest_time(span.last)
+        if last is None or last < span.first:
+            transaction.reviewed(depth, span, span.first - 1)
+            return []
         first = max(span.first, last - PIECE_S if depth is Depth.SOON else last - last % BLOCK_S)
         begin = first - BESIDE_S if depth is Depth.SOON else first - first % BLOCK_S
-        messages = self._rework(transaction, depth, Span(span.station, begin, last)) if first <= last else []
-        # What is left of the span will be looked at until `past_s` after it: up to here.
-        transaction.reviewed(depth, span, max(span.first, first - 1 - past_s) if first > span.first else NOTHING_LEFT)
+        messages = self._rework(transaction, depth, Span(span.station, begin, last))
+        transaction.reviewed(depth, span, first - 1)
         return messages
 
     def _rework(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing]:
@@ -113,9 +114,25 @@ class Made:
     layers: dict[SeriesKey, Layer]
 
 
+class Numbered(Protocol):
+    """Who knows the numbers of series."""
+
+    @property
+    def series(self) -> Mapping[SeriesKey, int]:
+        """Return them."""
+
+
+class Logged(Protocol):
+    """Who has the log."""
+
+    @property
+    def log(self) -> ObservationLog:
+        """Return it."""
+
+
 def made_layers(
-    store: Store,
-    transaction: Transaction,
+    store: Numbered,
+    transaction: Logged,
     registry: Registry,
     span: Span,
     depth: Depth,
@@ -123,14 +140,13 @@ def made_layers(
 ) -> Made:
     """Return what a span's layers are by the counts around it."""
     keys = {number: key for key, number in store.series.items() if key.station == span.station}
-    past_s = SOON_S if depth is Depth.SOON else SETTLE_S
-    found = transaction.log.counted(keys, span.first - past_s, span.last + BESIDE_S)
+    found = transaction.log.counted(keys, span.first - PAST_S[depth], span.last + BESIDE_S)
     counted = {keys[number]: one for number, one in found.items()}
     return Made(counted, make_layers(registry, calibrations, span.station, counted, depth))
 
 
 def differences(
-    store: Store, transaction: Transaction, span: Span, made: Made, depth: Depth
+    store: Numbered, transaction: Logged, span: Span, made: Made, depth: Depth
 ) -> Iterable[tuple[SeriesKey, Layer]]:
     """Yield what is stored otherwise, or not at all, within the span."""
     numbers = {key: store.series.get(key) for key in made.layers}

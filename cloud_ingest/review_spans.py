@@ -14,6 +14,10 @@ class Depth(IntEnum):
     SETTLE = 2
 
 
+# How long a past the layers of a moment depend on: a tidal day and a little; a month and a little.
+PAST_S = {Depth.SOON: 26 * 3600, Depth.SETTLE: 35 * 86400}
+
+
 class Span(NamedTuple):
     """Times of a station, both included."""
 
@@ -23,11 +27,14 @@ class Span(NamedTuple):
 
 
 def ask_for_review(connection: sqlite3.Connection, station: str, first: int, last: int) -> None:
-    """Note, within the caller's transaction, that a station's layers from first to last have to be made again."""
+    """Note, within the caller's transaction, that something below a station's layers changed from first to last.
+
+    What comes late is the past of what is there already: that waits for its review too.
+    """
     connection.executemany(
         "INSERT INTO to_review VALUES (?, ?, ?, ?) ON CONFLICT (kind, station) DO UPDATE SET"
         " first = min(first, excluded.first), last = max(last, excluded.last)",
-        ((depth, station, first, last) for depth in Depth),
+        ((depth, station, first, last + PAST_S[depth]) for depth in Depth),
     )
 
 

@@ -34,6 +34,7 @@ from cloud_ingest.ingest import Ingest
 from cloud_ingest.losses import LossTaker
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
+from cloud_ingest.review import Review
 from cloud_ingest.store import Store
 from cloud_ingest.subscriber import Inbox, Subscribers
 from cloud_ingest.warnings_taken import WarningTaker
@@ -96,6 +97,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             subscriber=subscriber,
             clock=setup.clock,
             stored=alerts.arrived.set if alerts else _nothing,
+            review=Review(store, setup.registry),
         )
         sources = Sources(
             reader=reader,

@@ -16,6 +16,7 @@ from cloud_ingest import models
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.reading import Reader
+from cloud_ingest.review import Review
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
 from station_config.clock import Clock
 
@@ -36,6 +37,7 @@ class IngestWorker:
     subscriber: Subscriber | Subscribers
     clock: Clock
     stored: Callable[[], None]  # called after each transaction
+    review: Review | None = None  # what is judged again between groups of messages
     _trouble: str | None = field(default=None, init=False)
 
     def run(self, stop: threading.Event) -> None:
@@ -47,6 +49,8 @@ class IngestWorker:
             messages = self.inbox.take(GROUP_BYTES, IDLE_S)
             if messages:
                 self._work(messages, stop)
+            if self.review is not None:
+                self._review(self.review)
 
     def health(self, reader: Reader) -> models.Health:
         """Return whether ingest works, and what does not."""
@@ -66,6 +70,15 @@ class IngestWorker:
             store_writable=self._trouble is None,
             set_aside=reader.set_aside(),
         )
+
+    def _review(self, review: Review) -> None:
+        """Do one piece of what is due. A store that cannot be written now is ingest's to tell of, and waits."""
+        try:
+            messages = review.step()
+        except StoreUnavailable:
+            return
+        for topic, payload in messages:
+            self.subscriber.publish(topic, payload, qos=0, retain=True)
 
     def _work(self, messages: list[Message], stop: threading.Event) -> None:
         try:
