@@ -110,4 +110,4 @@ def next_wave(rollout: Rollout) -> Wave:
         return Wave(Step.FINISH, f"{len(rollout.members) - len(failed)} of {len(rollout.members)} stations are done")
     begun = len(held) < len(rollout.members)
     number = rollout.then_wave if begun else rollout.first_wave
-    return Wave(Step.RELEASE, "the last wave is confirmed" if begun else "the first wave", held[:number])
+    return Wave(Step.RELEASE, "nothing of the last wave is open" if begun else "the first wave", held[:number])
