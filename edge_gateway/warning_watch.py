@@ -42,8 +42,17 @@ SIREN_NAME = "siren"
 class WarningWatch:
     """Judges and decides; `decided` is called when there is something to send."""
 
-    def __init__(self, setup: WarningSetup, outbox: Outbox, clock: Clock, decided: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        setup: WarningSetup,
+        outbox: Outbox,
+        clock: Clock,
+        decided: Callable[[], None],
+        doubt: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`doubt` says why this machine's clock cannot be relied on, None when it can."""
         self._setup = setup
+        self._doubt = doubt
         self._outbox = outbox
         self._clock = clock
         self._decided = decided
@@ -58,7 +67,7 @@ class WarningWatch:
         self._states: dict[RuleKey, State] = {}
         self._cursors: dict[Series, int] = {}
         self._silence = Silence(setup.configuration.after_minutes * 60)
-        self._newest_time = 0
+        self._newest_times: dict[str, int] = {}
         self._kept_at = float("-inf")
         self._away = False
 
@@ -120,7 +129,8 @@ class WarningWatch:
         if station is None:
             return []
         seen = sorted(station.read(piece), key=lambda one: (one.observation.time, one.observation.sensor))
-        self._newest_time = max([self._newest_time, *(one.observation.time for one in seen)])
+        newest = self._newest_times.get(piece.series.station, 0)
+        self._newest_times[piece.series.station] = max([newest, *(one.observation.time for one in seen)])
         pairs = [(rule, one) for one in seen for rule in self._rules.get(one.observation.parameter, ())]
         return [event for rule, one in pairs if (event := self._step(rule, one, piece.series.journal))]
 
@@ -129,7 +139,7 @@ class WarningWatch:
         if not rule.applies_to(observation) or observation.flag not in FLAGS_THAT_COUNT:
             return None
         key = (rule.id, observation.station)
-        before, now = self._states.get(key, State()), self._now()
+        before, now = self._states.get(key, State()), self._now(observation.station)
         decision = step(rule, before, observation, now)
         self._states[key] = decision.state
         if decision.state.pending_since != before.pending_since:
@@ -152,10 +162,15 @@ class WarningWatch:
             seq=seen.seq,
         )
 
-    def _now(self) -> float:
-        """Return the time. While this machine's clock is not set, the stations' newest time stands for it."""
+    def _now(self, station: str) -> float:
+        """Return the time; where this machine's clock may be behind, not before the station's own newest record.
+
+        A Raspberry Pi that starts without a network shows an old time, and would take every warning for tomorrow's.
+        """
         now = self._clock.now()
-        return now if now >= EARLIEST_BELIEVABLE_S else float(self._newest_time)
+        if now >= EARLIEST_BELIEVABLE_S and self._doubt() is None:
+            return now
+        return max(now, float(self._newest_times.get(station, 0)))
 
     def _keep(self, events: list[WarningEvent]) -> None:
         states, cursors = dict(self._states), dict(self._cursors)

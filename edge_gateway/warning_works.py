@@ -26,7 +26,13 @@ def read_warning_setup(configuration: GatewayConfiguration, now: float) -> Warni
     return load_warning(configuration.warning, configuration.network, stations, now)
 
 
-def warning_works(setup: WarningSetup | None, state_dir: Path, outbox: Outbox, clock: Clock) -> dict[str, Work]:
+def warning_works(
+    setup: WarningSetup | None,
+    state_dir: Path,
+    outbox: Outbox,
+    clock: Clock,
+    doubt: Callable[[], str | None] = lambda: None,
+) -> dict[str, Work]:
     """Return the threads' work by name: the watch, and what it warns with. Nothing without a setup."""
     if setup is None:
         return {}
@@ -38,6 +44,6 @@ def warning_works(setup: WarningSetup | None, state_dir: Path, outbox: Outbox, c
     if setup.configuration.relay is not None:
         relay = make_relay(setup.configuration.relay)
         works["siren"] = Siren(setup.configuration.relay, setup, outbox, clock, relay).run
-    watch = WarningWatch(setup, outbox, clock, wake)
+    watch = WarningWatch(setup, outbox, clock, wake, doubt)
     outbox.on_stored(watch.follow)
     return {"warning": watch.run, **works}
