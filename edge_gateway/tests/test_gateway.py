@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from edge_gateway.tests.conftest import Broker, Cloud, wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.running import PROGRAM, RunningGateway
+from firmware import record
+from station_config.clock import BENCH_CLOCK_VARIABLE, BenchClock
 
 JOURNAL = 0x1234ABCD
 
@@ -305,3 +308,37 @@ def test_a_wrong_configuration_is_exit_2_with_the_line(tmp_path: Path, command: 
     )
 
     assert (done.returncode, "gateway.toml:3: colour" in done.stderr) == (2, True)
+
+
+def test_a_gateway_that_starts_in_1970_sets_no_clock_until_its_own_is_right(
+    starter: Starter, station: FakeStation, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.clock_is_set = False
+    station.new_journal(JOURNAL, 30)
+    monkeypatch.setenv(BENCH_CLOCK_VARIABLE, BenchClock(time.time(), 60.0, 1.0).as_environment()[BENCH_CLOCK_VARIABLE])
+    gateway = starter()
+    wait_for(lambda: cloud.identities() == identities(30))
+    wait_for(lambda: cloud.status and "clock" in cloud.status[-1])
+    at_first, set_at_first = cloud.status[-1]["clock"], list(station.clocks_received)
+    assert gateway.terminate() == 0
+    monkeypatch.delenv(BENCH_CLOCK_VARIABLE)
+    gateway.start()
+    wait_for(lambda: station.clocks_received, "the station's clock")
+
+    assert (at_first["trusted"], set_at_first) == (False, [])
+    assert "before 2010" in at_first["reason"]
+    assert abs(station.clocks_received[0]) < 1
+
+
+def test_the_status_tells_what_went_over_the_air_and_whether_the_clock_is_trusted(
+    starter: Starter, station: FakeStation, cloud: Cloud
+) -> None:
+    station.new_journal(JOURNAL, 30)
+    gateway = starter()
+    wait_for(lambda: cloud.identities() == identities(30) and gateway.buffered() == 0)
+    wait_for(lambda: cloud.status and cloud.status[-1].get("uplink", {}).get("bytes_today", 0) > 30 * record.SIZE)
+    published, kept = cloud.status[-1], gateway.status()
+
+    assert published["uplink"]["sending"] == kept["traffic"]["sending"] == "within the budget"
+    assert 0 < kept["traffic"]["bytes_today"] <= cloud.status[-1]["uplink"]["bytes_today"]
+    assert published["clock"]["trusted"] is kept["clock"]["trusted"] is True

@@ -164,5 +164,11 @@ def test_silent_stations_together_take_a_bounded_share_of_the_line(silent: int) 
     assert silent * cost_s / (cost_s + pause_s) <= policy.SHARE_OF_LINE_FOR_SILENT * 1.25
 
 
+def test_a_doubtful_clock_sets_none_and_records_come_all_the_same() -> None:
+    known = replace(TALKING, status=replace(STATUS, clock_is_set=False), host_clock_doubt="is not synchronised")
+
+    assert policy.next_question(known, 1.8e9, 2.0).ask is Ask.FETCH
+
+
 def test_a_clock_is_compared_with_the_middle_of_the_question() -> None:
     assert policy.read_clock(1000, 998.5, 1000.5) == ClockReading(offset_s=1.0, uncertainty_s=1.5)
