@@ -79,6 +79,10 @@ class WarningWatch:
             self._waiting.extend(stored)
         self._news.set()
 
+    def cursor(self, series: Series) -> int:
+        """Return the highest sequence number judged so far, 0 before the first."""
+        return self._cursors.get(series, 0)
+
     def run(self, stop: threading.Event) -> None:
         """Watch until `stop` is set. Raises OutboxError."""
         reader = WarningStore.open_reader(self._outbox.path)
