@@ -42,10 +42,12 @@ class Turns:
         self._lock.release()
 
     def _change(self, before, after):
-        # A UART of the RP2040 hears all the pins it has, and a line at rest would hide the other one.
-        rx = before.get("rx")
-        if rx is not None:
-            rx.init(rx.IN)
+        # The other line's transceiver sees a line at rest, not what is said here; and a UART of the RP2040 would go on
+        # hearing all the pins it had.
+        for key in ("tx", "rx"):
+            pin = before.get(key)
+            if pin is not None:
+                pin.init(pin.IN, pin.PULL_UP)
         self._uart.init(**after)
 
 

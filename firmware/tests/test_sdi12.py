@@ -326,13 +326,14 @@ def test_a_silent_sensor_is_missing_and_asked_less_and_less_often():
 # A UART that two lines have in turn
 
 
-class Rx:
+class Wire:
     IN = 0
+    PULL_UP = 1
 
     def __init__(self, log, name):
         self.log, self.name = log, name
 
-    def init(self, mode):
+    def init(self, mode, pull):
         self.log.append(f"{self.name} released")
 
 
@@ -347,8 +348,8 @@ class SharedBench(Bench):
         turns = Turns(
             self.lock,
             self.uart,
-            {"baudrate": 1200, "rx": Rx(self.happened, "sdi12")},
-            {"baudrate": 9600, "rx": Rx(self.happened, "bus")},
+            {"baudrate": 1200, "tx": Wire(self.happened, "sdi12 tx"), "rx": Wire(self.happened, "sdi12 rx")},
+            {"baudrate": 9600, "rx": Wire(self.happened, "bus rx")},
         )
         self.counts = Client(Line(self.uart, 9600, ticks=self.ticks), self.ticks)
         self.client = Client(Line(self.uart, 1200, ticks=self.ticks), self.ticks, turns, self.counts)
@@ -357,7 +358,7 @@ class SharedBench(Bench):
 def test_a_shared_uart_is_the_sdi12_lines_for_one_measurement_and_then_the_buses_again():
     bench = SharedBench()
     assert bench.measure("R0") == [b"+28.50", b"+27.075"]
-    assert bench.happened == ["bus released", 1200, 600, 1200, "sdi12 released", 9600]
+    assert bench.happened == ["bus rx released", 1200, 600, 1200, "sdi12 tx released", "sdi12 rx released", 9600]
     assert (bench.lock.locked(), bench.counts.polls, bench.client.polls) == (False, 1, 0)
 
 
