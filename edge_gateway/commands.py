@@ -11,6 +11,7 @@ import threading
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -28,6 +29,7 @@ from edge_gateway.gateway import CommandSetup, run_gateway
 from edge_gateway.host_clock import HostClock, newest_time_written
 from edge_gateway.log_ring import LogRing
 from edge_gateway.logs import LogFormat, set_up_log
+from edge_gateway.outbox_file import open_file
 from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.scan_command import command as scan_command
 from edge_gateway.service_manager import ServiceManager
@@ -151,9 +153,14 @@ def _load_keys(configuration: GatewayConfiguration) -> dict[str, Ed25519PublicKe
 
 def _read(configuration: GatewayConfiguration, clock: Clock) -> dict[str, Any]:
     path = configuration.outbox_path
-    if not path.exists():
-        typer.echo(f"{path}: there is no outbox yet; start `tram-gateway run` first", err=True)
-        raise typer.Exit(EXIT_FAILED)
+    with TemporaryDirectory() as folder:
+        if not path.exists():  # before the first start all is said of an empty one: above all how long it will last
+            path = Path(folder) / path.name
+            open_file(path).close()
+        return _read_file(configuration, clock, path)
+
+
+def _read_file(configuration: GatewayConfiguration, clock: Clock, path: Path) -> dict[str, Any]:
     try:
         reader = OutboxReader(path)
         found = read_status(configuration, reader, clock.now(), {})
@@ -180,6 +187,7 @@ def _show(found: dict[str, Any]) -> None:
         "buffered",
         "oldest",
         "per day",
+        "days left",
         "dropped",
         "heard",
     ):
@@ -192,6 +200,7 @@ def _show(found: dict[str, Any]) -> None:
             *(_text(station[key]) for key in ("stored_through", "committed_through", "buffered")),
             _local(station["oldest"]),
             f"{station['records_per_day']:.0f}",
+            _text(station["days_left"]),
             _text(station["dropped"]),
             _local(station["last_contact"]),
         )
@@ -207,8 +216,16 @@ def _show(found: dict[str, Any]) -> None:
     console.print(
         f"outbox: {outbox['buffered']} records, "
         f"{outbox['used_bytes'] / 1e6:.1f} of {outbox['max_bytes'] / 1e6:.0f} MB; "
-        f"without the cloud it lasts {_text(outbox['days_left'])} days at the present rate"
+        f"without the cloud it lasts {_text(outbox['days_left'])} days "
+        + ("at the present rate" if outbox["records_per_day"] else f"at {outbox['expected_per_day']:.0f} records a day")
     )
+    if outbox["bytes_for_max_age"] > outbox["max_bytes"]:
+        console.print(
+            f"for {outbox['max_age_days']:g} days it needs {outbox['bytes_for_max_age'] / 1e6:.0f} MB: "
+            "raise [outbox] max_bytes if they shall be kept that long without the cloud"
+        )
+    if outbox["disk_free_bytes"] is not None and outbox["disk_free_bytes"] < outbox["max_bytes"] - outbox["used_bytes"]:
+        console.print(f"the disk has {outbox['disk_free_bytes'] / 1e6:.0f} MB left, less than the outbox may grow")
     traffic, host_clock = found["traffic"], found["clock"]
     budget = "" if traffic["budget_bytes"] is None else f" of {traffic['budget_bytes'] / 1e6:.1f}"
     console.print(f"on the air today: {traffic['bytes_today'] / 1e6:.2f}{budget} MB both ways; {traffic['sending']}")

@@ -29,7 +29,7 @@ from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.poller import LinePoller
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.station_link import access_line
-from edge_gateway.status import SECONDS_PER_DAY
+from edge_gateway.sizing import SECONDS_PER_DAY
 from edge_gateway.uplink import Uplink
 from edge_gateway.warning_configuration import WarningSetup
 from edge_gateway.warning_works import warning_works

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -10,14 +11,12 @@ from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact
 from edge_gateway.outbox_file import damaged_files
 from edge_gateway.outbox_reader import OutboxReader, SeriesState
+from edge_gateway.sizing import SECONDS_PER_DAY, bytes_for_all_days, days_left, expected_per_day
 from edge_gateway.warning_status import warning_status
 from edge_gateway.warning_store import WarningStore
 from firmware.patience import Latencies
 
-SECONDS_PER_DAY = 86_400
 HOURS_PER_DAY = 24
-BYTES_PER_RECORD_WORST = 64  # a record in a slice of its own, with the tree around it
-RECORDS_THAT_TELL_A_SIZE = 10_000
 LOSSES_SHOWN = 100
 
 
@@ -32,9 +31,21 @@ def read_status(
     contacts = {
         station: fresh.get(station) or kept.get(station) or Contact(station) for station in configuration.station_ids
     }
+    expected = expected_per_day(configuration)
+    buffered = sum(state.buffered for state in series)
+    per_day = sum(records_per_day(state, now) for state in series) or sum(expected.values())
+
+    def days(oldest_days: float) -> float | None:
+        return days_left(configuration, buffered, used, per_day, oldest_days)
+
     stations = {
         station: _station(
-            contact, [state for state in series if state.series.station == station], lost.get(station, 0), now
+            contact,
+            [state for state in series if state.series.station == station],
+            lost.get(station, 0),
+            now,
+            expected[station],
+            days,
         )
         for station, contact in contacts.items()
     }
@@ -48,7 +59,7 @@ def read_status(
             for line in configuration.lines
         },
         "stations": stations,
-        "outbox": _outbox(configuration, series, used, now),
+        "outbox": _outbox(configuration, series, used, now, sum(expected.values())),
         "dropped": {
             "records": sum(lost.values()),
             "ranges": [[*loss.series, loss.first_seq, loss.last_seq, loss.reason] for loss in losses],
@@ -67,18 +78,16 @@ def records_per_day(state: SeriesState, now: float) -> float:
     return 0.0
 
 
-def days_left(configuration: GatewayConfiguration, buffered: int, used_bytes: int, per_day: float) -> float | None:
-    """Return how many days the outbox lasts when nothing is committed any more; None when nothing comes in."""
-    if per_day <= 0:
-        return None
-    each = used_bytes / buffered if buffered >= RECORDS_THAT_TELL_A_SIZE else BYTES_PER_RECORD_WORST
-    by_size = max(0, configuration.outbox.max_bytes - used_bytes) / (each * per_day)
-    return round(min(by_size, configuration.outbox.max_age_days), 1)
-
-
-def _station(contact: Contact, series: list[SeriesState], lost: int, now: float) -> dict[str, Any]:
+def _station(
+    contact: Contact,
+    series: list[SeriesState],
+    lost: int,
+    now: float,
+    expected: float,
+    days: Callable[[float], float | None],
+) -> dict[str, Any]:
     current = next((state for state in series if state.series.journal == contact.journal), None)
-    oldest = [state.oldest_received_at for state in series if state.oldest_received_at is not None]
+    oldest = min((state.oldest_received_at for state in series if state.oldest_received_at is not None), default=None)
     return {
         "journal": contact.journal,
         "first_seq": contact.first_seq,
@@ -89,8 +98,10 @@ def _station(contact: Contact, series: list[SeriesState], lost: int, now: float)
         "committed_through": current and committed_through(current),
         "committed": sum(state.committed for state in series),
         "dropped": lost,
-        "oldest": min(oldest, default=None),
+        "oldest": oldest,
         "records_per_day": sum(records_per_day(state, now) for state in series),
+        "expected_per_day": expected,
+        "days_left": days(0.0 if oldest is None else max(0.0, now - oldest) / SECONDS_PER_DAY),
         "last_contact": contact.last_contact,
         "reachable": contact.reachable,
         "reason": contact.reason,
@@ -124,14 +135,21 @@ def committed_through(state: SeriesState) -> int:
     return state.stored_through if state.first_buffered is None else state.first_buffered - 1
 
 
-def _outbox(configuration: GatewayConfiguration, series: list[SeriesState], used: int, now: float) -> dict[str, Any]:
+def _outbox(
+    configuration: GatewayConfiguration, series: list[SeriesState], used: int, now: float, expected: float
+) -> dict[str, Any]:
     buffered = sum(state.buffered for state in series)
     per_day = sum(records_per_day(state, now) for state in series)
+    folder = configuration.outbox_path.parent
     return {
         "buffered": buffered,
         "used_bytes": used,
         "max_bytes": configuration.outbox.max_bytes,
         "records_per_day": per_day,
-        "days_left": days_left(configuration, buffered, used, per_day),
+        "expected_per_day": expected,
+        "days_left": days_left(configuration, buffered, used, per_day or expected),
+        "max_age_days": configuration.outbox.max_age_days,
+        "bytes_for_max_age": bytes_for_all_days(configuration, max(per_day, expected)),
+        "disk_free_bytes": shutil.disk_usage(folder).free if folder.exists() else None,
         "damaged_files": [path.name for path in damaged_files(configuration.outbox_path)],
     }
