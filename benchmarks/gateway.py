@@ -75,8 +75,8 @@ class Rig:
     """Source, broker, arrival and one gateway."""
 
     def __init__(self, folder: Path, rival: type[Rival], load: dict[str, Any], rate: float, stack: ExitStack) -> None:
-        ports = _free_ports(load["lines"] + 1)
-        self._source = stack.enter_context(_source(ports[1:], rate))
+        ports = free_ports(load["lines"] + 1)
+        self._source = stack.enter_context(source(ports[1:], rate)).process
         self.broker = Broker(folder, ports[0])
         stack.callback(self.broker.kill)
         self.broker.start()
@@ -176,18 +176,26 @@ def _wait_for_news(rig: Rig) -> None:
     wait(SETTLE_S)
 
 
+@dataclass
+class Started:
+    """The source as a process."""
+
+    process: subprocess.Popen[str]
+    serial_ports: list[str]
+
+
 @contextmanager
-def _source(ports: list[int], rate: float) -> Iterator[subprocess.Popen[str]]:
-    named = ",".join(map(str, ports))
-    argv = [sys.executable, "-m", "benchmarks.gateways.source", "--ports", named, "--rate", str(rate)]
+def source(ports: list[int], rate: float, serial_lines: int = 0, most: int = 200_000) -> Iterator[Started]:
+    """Run the source of readings; its stations hold `most` records each at the end."""
+    lines = ["--ports", ",".join(map(str, ports)), "--serial", str(serial_lines)]
+    argv = [sys.executable, "-m", "benchmarks.gateways.source", *lines, "--rate", str(rate), "--most", str(most)]
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        process.stdout.readline()
-        yield process
+        yield Started(process, json.loads(process.stdout.readline()))
     finally:
         process.stdin.close()
         process.kill()
@@ -195,7 +203,8 @@ def _source(ports: list[int], rate: float) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Return ports nobody listens on now."""
     probes = [socket() for _ in range(number)]
     for probe in probes:
         probe.bind(("127.0.0.1", 0))

@@ -25,6 +25,8 @@ STATE_ROOT = PurePosixPath("/var/lib")
 HOMES = ("/home", "/root", "/run/user")
 FIRST_FREE_PORT = 1024
 # Names of port classes in /proc/devices, and the kernel module that makes a class known before anything is plugged in.
+GPIO_CLASS = "gpiochip"
+KNOWN_CLASSES = ("tty", GPIO_CLASS)
 USB_CLASSES = {"ttyUSB": "usbserial", "ttyACM": "cdc_acm"}
 
 
@@ -70,6 +72,8 @@ def plan(configuration: GatewayConfiguration, config: Path, program: Program) ->
         "state_dir": str(configuration.state_dir),
         "state": _state(configuration.state_dir),
         "watchdog_s": str(round(2 * longest_silence_s(line.timeout_s for line in configuration.lines))),
+        "groups": " ".join(_groups(configuration)),
+        "members": "\n".join(f"m tram {group}" for group in _groups(configuration)),
         "devices": "\n".join(f"DeviceAllow=char-{name} rw" for name in port_classes(configuration)),
         "modules": "\n".join(USB_CLASSES[name] for name in port_classes(configuration) if name in USB_CLASSES),
         "capabilities": "CAP_NET_BIND_SERVICE" if _serves_a_low_port(configuration) else "",
@@ -105,7 +109,7 @@ def steps(prefix: Path, is_running: bool, start: bool) -> list[Step]:
     now = [
         Step(("systemctl", "daemon-reload"), "systemd knows the unit"),
         Step(("systemctl", "restart", "systemd-modules-load"), "the kernel knows the ports"),
-        Step(("udevadm", "control", "--reload"), "udev knows the rules"),
+        Step(("systemctl", "try-reload-or-restart", "systemd-udevd"), "udev knows the rules"),
         Step(("systemctl", "try-restart", "systemd-journald"), "the log has its bound"),
     ]
     return always + now + ([Step(("systemctl", "restart", UNIT), "the gateway runs")] if start else [])
@@ -163,7 +167,7 @@ def below(prefix: Path, path: Path) -> Path:
 
 
 def port_classes(configuration: GatewayConfiguration) -> list[str]:
-    """Return the classes of the configured serial ports as /proc/devices names them.
+    """Return the classes of the configured serial ports (and GPIO chips) as /proc/devices names them.
 
     A name that stays (/dev/serial/by-id) says which class only while the adapter is plugged in; until then both of USB.
     """
@@ -171,8 +175,13 @@ def port_classes(configuration: GatewayConfiguration) -> list[str]:
     for port in _texts(configuration.model_dump()):
         if port.startswith("/dev/"):
             name = os.path.basename(os.path.realpath(port)).rstrip("0123456789")  # noqa: PTH119  a name, not a file
-            classes |= {name} if name.startswith("tty") else set(USB_CLASSES)
+            classes |= {name} if name.startswith(KNOWN_CLASSES) else set(USB_CLASSES)
     return sorted(classes)
+
+
+def _groups(configuration: GatewayConfiguration) -> list[str]:
+    """Return the groups that own the configured devices."""
+    return ["dialout", "gpio"] if GPIO_CLASS in port_classes(configuration) else ["dialout"]
 
 
 def running_program(executable: str, prefix: str, base_prefix: str) -> Program:

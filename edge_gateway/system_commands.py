@@ -89,7 +89,7 @@ def install(
         raise typer.Exit(EXIT_CONFIGURATION)
     report = Report()
     try:
-        wanted, is_new = _plan(config, prefix.resolve())
+        wanted, is_new = _plan(config, prefix.resolve(), read=not uninstall)
         if dry_run:
             _show_plan(wanted, as_json)
             return
@@ -175,11 +175,14 @@ def _show(finding: Finding, language: Language) -> None:
         typer.echo(textwrap.fill(advice, 100, initial_indent=" " * 23, subsequent_indent=" " * 23))
 
 
-def _plan(config: Path, prefix: Path) -> tuple[Installation, bool]:
-    """Return the installation, with a configuration where there is none yet, and whether there was none."""
+def _plan(config: Path, prefix: Path, *, read: bool) -> tuple[Installation, bool]:
+    """Return the installation, with a configuration where there is none yet, and whether there was none.
+
+    To take an installation back its configuration need not be read: it may be what is wrong.
+    """
     there = installation.below(prefix, config)
     program = installation.running_program(sys.executable, sys.prefix, sys.base_prefix)
-    if there.exists():
+    if read and there.exists():
         return installation.plan(_seen_from(prefix, load_configuration(there)), config, program), False
     text = installation.configuration_template(_gateway_id(socket.gethostname()), DEFAULT_STATE_DIR, _first_port())
     with tempfile.TemporaryDirectory() as folder:
@@ -224,7 +227,7 @@ def _take_back(wanted: Installation, prefix: Path, report: Report) -> None:
     if is_running:
         step = Step(("systemctl", "daemon-reload"), "systemd forgets the unit")
         report.steps.append((step, installation.carry_out(step)))
-    report.next.append(f"kept: the configuration, the records in {wanted.state_dir}, and the user tram")
+    report.next.append("kept: the configuration, the records in its state_dir, and the user tram")
 
 
 def _show_plan(wanted: Installation, as_json: bool) -> None:

@@ -4,7 +4,8 @@
   the next number of that value, so that every reading is known by name: (unit, value, number).
 - Stations with a journal (functions 4, 16, 23), as ours reads them: records are made at a rate, one after another.
 
-Each port is a line. Commands come on stdin, a line each; the answer is a line of JSON:
+Each port is a line: Modbus TCP, or with --serial a terminal that talks Modbus RTU. Commands come on stdin, a line
+each; the answer is a line of JSON:
 
     count            what was given out: {"readings": [[unit, value, number], …], "made": records of each station}
     stop             the same, and no further records are made
@@ -17,9 +18,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import struct
 import sys
 import time
+import tty
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +30,7 @@ from functools import partial
 import numpy as np
 
 from cloud_ingest.decode import RECORD_DTYPE, crc16_of
-from firmware.record import SIZE
+from firmware.record import SIZE, crc16
 
 T0 = 1_771_000_020
 STATUS, STATION_ID = 0, 40
@@ -81,6 +84,13 @@ class Source:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
+    def serve_serial(self, line: int, terminal: int) -> None:
+        """Answer the frame that came on a terminal. A client there sends one question and waits."""
+        frame = os.read(terminal, 512)
+        if len(frame) > 4 and crc16(frame[:-2]) == int.from_bytes(frame[-2:], "little"):
+            answer = frame[:1] + self._answer((line, frame[0]), frame[1:-2])
+            os.write(terminal, answer + crc16(answer).to_bytes(2, "little"))
+
     def _answer(self, station: tuple[int, int], question: bytes) -> bytes:
         function = question[0]
         if function == 3:
@@ -128,13 +138,17 @@ def _journal(station: tuple[int, int]) -> int:
     return 0x1000 * (station[0] + 1) + station[1]
 
 
-async def serve(ports: list[int], journal: Journal) -> None:
-    """Serve until stdin ends."""
+async def serve(ports: list[int], serial_lines: int, journal: Journal) -> None:
+    """Serve until stdin ends. The first line printed names the serial ports."""
     source = Source(journal)
     for line, port in enumerate(ports):
         await asyncio.start_server(partial(source.serve, line), "127.0.0.1", port)
-    print("ready", flush=True)
     loop = asyncio.get_running_loop()
+    ends = [os.openpty() for _ in range(serial_lines)]
+    for line, (far, near) in enumerate(ends):
+        tty.setraw(near)
+        loop.add_reader(far, source.serve_serial, line, far)
+    print(json.dumps([os.ttyname(near) for _, near in ends]), flush=True)
     while command := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
         if command == "stop":
             journal.stopped = time.monotonic()
@@ -145,12 +159,13 @@ async def serve(ports: list[int], journal: Journal) -> None:
 def main() -> None:
     """Serve as told."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--ports", required=True)
+    options.add_argument("--ports", default="", help="of Modbus TCP lines")
+    options.add_argument("--serial", type=int, default=0, metavar="LINES", help="how many serial lines")
     options.add_argument("--rate", type=float, required=True, help="records a second of each station")
     options.add_argument("--most", type=int, default=200_000, help="records of each station")
     given = options.parse_args()
-    ports = [int(port) for port in given.ports.split(",")]
-    asyncio.run(serve(ports, Journal(given.rate, made_records(given.most), time.monotonic())))
+    ports = [int(port) for port in given.ports.split(",") if port]
+    asyncio.run(serve(ports, given.serial, Journal(given.rate, made_records(given.most), time.monotonic())))
 
 
 if __name__ == "__main__":
