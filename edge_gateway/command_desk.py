@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from edge_gateway.command_policy import Admission, Do, Turn
 from edge_gateway.command_table import Load, Memory, StoredCommand
 from edge_gateway.command_work import CommandWork
 from edge_gateway.errors import CommandError, JobExpired, LinkError, OutboxError, OutboxUnavailable
+from edge_gateway.host_clock import no_doubt
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import EARLIEST_BELIEVABLE_S
@@ -62,14 +63,22 @@ class CommandDesk:
     """Commands of one gateway. `deliver` from any thread, `run` in a thread of its own."""
 
     def __init__(
-        self, gateway: str, keys: Mapping[str, Ed25519PublicKey], outbox: Outbox, work: CommandWork, clock: Clock
+        self,
+        gateway: str,
+        keys: Mapping[str, Ed25519PublicKey],
+        outbox: Outbox,
+        work: CommandWork,
+        clock: Clock,
+        host_clock_doubt: Callable[[], str | None] = no_doubt,
     ) -> None:
+        """While `host_clock_doubt` returns a reason, no expiry can be judged and nothing is accepted or started."""
         self.counters = DeskCounters()
         self._gateway = gateway
         self._keys = keys
         self._outbox = outbox
         self._work = work
         self._clock = clock
+        self._host_clock_doubt = host_clock_doubt
         self._payloads: queue.Queue[bytes] = queue.Queue(PAYLOADS_WAITING_AT_MOST)
         self._lines: dict[str, list[StoredCommand]] = {}  # what waits, by target
         self._memory_has_begun = False
@@ -109,9 +118,9 @@ class CommandDesk:
         }
 
     def _now(self) -> float | None:
-        """Return the time, None when the clock has not been set."""
+        """Return the time, None when this machine's clock has not been set or is in doubt."""
         now = self._clock.now()
-        return now if now >= EARLIEST_BELIEVABLE_S else None
+        return now if now >= EARLIEST_BELIEVABLE_S and self._host_clock_doubt() is None else None
 
     def _load(self) -> None:
         active = {stored.id for stored, _ in self._active.values()}

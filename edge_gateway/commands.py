@@ -232,6 +232,9 @@ def _show(found: dict[str, Any]) -> None:
     console.print(
         f"this machine's clock {'is trusted' if host_clock['trusted'] else 'sets no station'}: {host_clock['reason']}"
     )
+    kept = found["commands"]
+    if any(kept.values()):
+        console.print(f"commands: {kept['waiting']} wait, {kept['started']} under way, {kept['finished']} finished")
     for station, journal, first, last, reason in dropped["ranges"]:
         console.print(f"declared lost: {station} journal {journal:08x} records {first}..{last}: {reason}")
     for name in outbox["damaged_files"]:

@@ -130,7 +130,7 @@ def _run_with(
         stop.set()
 
     work = CommandWork(configuration, pollers, clock, commands.recent_log, restart, clock.doubt)
-    desk = CommandDesk(configuration.id, commands.keys, outbox, work, clock)
+    desk = CommandDesk(configuration.id, commands.keys, outbox, work, clock, clock.doubt)
     uplink = Uplink(
         configuration,
         outbox,

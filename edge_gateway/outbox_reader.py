@@ -140,6 +140,10 @@ class OutboxReader:
         """Return bytes over the air, both ways, by local day since 1970."""
         return dict(self._sql.execute("SELECT day, sent_bytes FROM traffic"))
 
+    def command_states(self) -> dict[str, int]:
+        """Return how many commands are kept, by state."""
+        return dict(self._sql.execute("SELECT state, count(*) FROM command GROUP BY state"))
+
     def contacts(self) -> dict[str, str]:
         """Return the last stored contact (JSON) of each station."""
         return dict(self._sql.execute("SELECT station, contact FROM contact"))

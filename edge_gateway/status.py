@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from edge_gateway.command_table import FINISHED, STARTED, WAITING
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact
 from edge_gateway.outbox_file import damaged_files
@@ -28,6 +29,7 @@ def read_status(
         series = reader.series()
         kept = {station: Contact.from_json(text) for station, text in reader.contacts().items()}
         lost, losses, used = reader.lost_records(), reader.losses(LOSSES_SHOWN), reader.used_bytes()
+        commands = reader.command_states()
     contacts = {
         station: fresh.get(station) or kept.get(station) or Contact(station) for station in configuration.station_ids
     }
@@ -64,6 +66,7 @@ def read_status(
             "records": sum(lost.values()),
             "ranges": [[*loss.series, loss.first_seq, loss.last_seq, loss.reason] for loss in losses],
         },
+        "commands": {state: commands.get(state, 0) for state in (WAITING, STARTED, FINISHED)},
         "warning": warning_status(configuration, WarningStore(reader.sql)),
     }
 

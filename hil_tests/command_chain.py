@@ -128,10 +128,10 @@ class CommandChain:
         client.connect("127.0.0.1", self._mqtt_port)
         client.subscribe(f"tram/v1/status/{GATEWAY}", 1)
         client.loop_start()
-        self.wait(lambda: bool(found) and b'"commands"' in found[-1], "the gateway's status")
+        self.wait(lambda: bool(found) and b'"commands_in"' in found[-1], "the gateway's status")
         client.disconnect()
         client.loop_stop()
-        commands: dict[str, Any] = json.loads(found[-1])["commands"]
+        commands: dict[str, Any] = json.loads(found[-1])["commands_in"]
         return commands
 
     def wait(self, condition: Callable[[], bool], what: str, deadline_s: float = SETTLE_S) -> None:
