@@ -137,7 +137,7 @@ def _run_with(
         contacts,
         clock,
         desk.deliver,
-        lambda: {"commands": desk.status(), "outbox_trouble": outbox.trouble, "clock": asdict(clock.verdict)},
+        lambda: {"commands_in": desk.status(), "outbox_trouble": outbox.trouble, "clock": asdict(clock.verdict)},
     )
     outbox.on_change(uplink.wake)
     works: dict[str, Work] = {"uplink": uplink.run, "commands": desk.run}
