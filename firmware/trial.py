@@ -24,7 +24,7 @@ class Proof:
     def look(self, uptime_s, channels, fetches, stored_through):
         # Call it every few seconds; returns one of the three, and why says the reason.
         # channels: sampler.Channels. fetches: how often the gateway asked for records. stored_through: of the journal.
-        if not len(channels) or any([flag == NOT_EVALUATED for flag in channels.live_flag]):
+        if not len(channels) or any(flag == NOT_EVALUATED for flag in channels.live_flag):
             self._read = True
         if fetches and self._mark is None:
             self._mark = stored_through
