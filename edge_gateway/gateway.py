@@ -144,7 +144,7 @@ def _run_with(
     works |= {f"line {name}": poller.run for name, poller in pollers.items()}
     works |= direct_works(direct, accesses, configuration.state_dir, outbox, contacts, clock)
     works |= modbus_works(configuration, outbox, contacts, clock)
-    works |= warning_works(warning, configuration.state_dir, outbox, clock)
+    works |= warning_works(warning, configuration.state_dir, outbox, clock, clock.doubt)
     silence_s = longest_silence_s(line.timeout_s for line in configuration.lines)
     stop_works, watchdog = threading.Event(), Watchdog(service, silence_s)
     watchdog.watch("outbox", lambda: outbox.busy_since)
