@@ -28,8 +28,8 @@ from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.poller import LinePoller
 from edge_gateway.service_manager import ServiceManager
-from edge_gateway.station_link import access_line
 from edge_gateway.sizing import SECONDS_PER_DAY
+from edge_gateway.station_link import access_line
 from edge_gateway.uplink import Uplink
 from edge_gateway.warning_configuration import WarningSetup
 from edge_gateway.warning_works import warning_works
@@ -39,7 +39,8 @@ from station_config.clock import Clock
 log = structlog.get_logger()
 
 RESTART_PAUSE_S = 5.0
-CONTACTS_KEPT_EVERY_S = 60.0
+CONTACTS_LOOKED_AT_EVERY_S = 60.0
+CONTACTS_KEPT_EVERY_S = 300.0  # their counters are worth no more of a card
 DAMAGE_CHECK_INTERVAL_S = 1.0
 STOP_DEADLINE_S = 30.0
 
@@ -198,7 +199,7 @@ def _wait(stop: Pulse, outbox: Outbox, contacts: ContactBook, service: ServiceMa
     """Look at the clock, keep the stations' last contacts on disk; return on `stop` or a damaged outbox."""
     told, believed = "", None
     kept: dict[str, Contact] = {}
-    next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
+    next_look, next_keep = time.monotonic() + CONTACTS_LOOKED_AT_EVERY_S, time.monotonic() + CONTACTS_KEPT_EVERY_S
     while not stop.wait(DAMAGE_CHECK_INTERVAL_S) and not outbox.damaged.is_set():
         if (trusted := clock.look().trusted) is not believed:
             log.info("the clock of this machine", trusted=trusted, reason=clock.verdict.reason)
@@ -206,9 +207,16 @@ def _wait(stop: Pulse, outbox: Outbox, contacts: ContactBook, service: ServiceMa
         if (answering := _answering(contacts)) != told:
             service.status(answering)
             told = answering
-        if time.monotonic() >= next_keep:
-            kept = _keep_contacts(outbox, contacts, kept)
-            next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + CONTACTS_LOOKED_AT_EVERY_S
+            if time.monotonic() >= next_keep or _turned(contacts.all()) != _turned(kept):
+                kept = _keep_contacts(outbox, contacts, kept)
+                next_keep = time.monotonic() + CONTACTS_KEPT_EVERY_S
+
+
+def _turned(contacts: Mapping[str, Contact]) -> dict[str, tuple[bool, str, int | None]]:
+    """Return what of the contacts a person would want to know soon."""
+    return {name: (one.reachable, one.reason, one.journal) for name, one in contacts.items()}
 
 
 def _answering(contacts: ContactBook) -> str:
