@@ -17,9 +17,9 @@ from rich.table import Table
 
 from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, load_configuration
 from edge_gateway.direct.clients import RtuInstruments, TcpInstruments
+from edge_gateway.direct.scan import STATION, Found, ScanClient, scan
 from edge_gateway.endpoint import Framing
 from edge_gateway.errors import LineUnavailable
-from edge_gateway.scan import STATION, Found, ScanClient, scan
 from edge_gateway.station_link import access_line
 from edge_gateway.tcp_client import TcpClient
 from station_config.errors import ConfigurationError

@@ -182,14 +182,14 @@ class DirectJournal:
         sql = self._opened()
         sql.execute("BEGIN IMMEDIATE")
         try:
-            first_seq, entries = self._make_room(sql, entries)
+            first_seq, declared = self._make_room(sql, len(entries), entries[0][0])
             sql.executemany(
                 "INSERT INTO record VALUES (?, ?)",
-                [(seq, encode(Record(seq, *entry))) for seq, entry in enumerate(entries, self.next_seq)],
+                [(seq, encode(Record(seq, *entry))) for seq, entry in enumerate([*declared, *entries], self.next_seq)],
             )
             told = [count for _, count, _, parameter, _ in entries if parameter == EVENT_CONFIGURATION]
             after = self._state._replace(
-                next_seq=self.next_seq + len(entries),
+                next_seq=self.next_seq + len(declared) + len(entries),
                 configuration_hash=told[-1] if told else self.configuration_hash,
             )
             sql.execute(
@@ -205,17 +205,15 @@ class DirectJournal:
         self.first_seq = first_seq
         return after.next_seq - len(entries)
 
-    def _make_room(self, sql: sqlite3.Connection, entries: Sequence[Entry]) -> tuple[int, Sequence[Entry]]:
-        """Remove the oldest part of a full ring: (first seq then, entries with what declares the unsent among them)."""
-        if self.next_seq - self.first_seq + len(entries) <= self._most:
-            return self.first_seq, entries
-        part = max(len(entries) + 1, self._most // REMOVED_AT_ONCE)
+    def _make_room(self, sql: sqlite3.Connection, number: int, time: int) -> tuple[int, list[Entry]]:
+        """Remove the oldest part of a full ring; return its first seq then, and the event that declares the unsent."""
+        if self.next_seq - self.first_seq + number <= self._most:
+            return self.first_seq, []
+        part = max(number + 1, self._most // REMOVED_AT_ONCE)
         first_seq = min(self.first_seq + part, self.next_seq)
         sql.execute("DELETE FROM record WHERE seq < ?", (first_seq,))
         unsent = first_seq - 1 - max(self.first_seq - 1, self.stored_through)
-        if unsent > 0:
-            entries = [(entries[0][0], unsent, 0, EVENT_OVERWRITTEN, NOT_EVALUATED), *entries]
-        return first_seq, entries
+        return first_seq, [(time, unsent, 0, EVENT_OVERWRITTEN, NOT_EVALUATED)] if unsent > 0 else []
 
     def _keep(self, state: _State) -> None:
         self._opened().execute(

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from edge_gateway.direct.clients import RtuInstruments, TcpInstruments
 from edge_gateway.direct.clock import DirectClock
 from edge_gateway.direct.journal import DirectJournal
 from edge_gateway.errors import OutboxUnavailable
+from edge_gateway.host_clock import no_doubt
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import Loss, Progress, Series, Slice
@@ -70,12 +71,14 @@ class DirectStation:
         outbox: Outbox,
         contacts: ContactBook,
         clock: Clock,
+        host_doubt: Callable[[], str | None] = no_doubt,
     ) -> None:
         self._plan = plan
         self._client = client
         self._outbox = outbox
         self._contacts = contacts
         self._clock = clock
+        self._host_doubt = host_doubt
         self._fed_at = 0.0
         self._alarm = ""
         self._log = log.bind(station=plan.id, line=plan.line.name)
@@ -98,7 +101,7 @@ class DirectStation:
         self._fed_at = time.monotonic()
 
     async def _run(self, stop: threading.Event) -> None:
-        clock = DirectClock(self._clock, self._note_step)
+        clock = DirectClock(self._clock, self._note_step, self._host_doubt)
         channels = Channels()
         instruments = [Instrument(sensor, clock, channels) for sensor in self._plan.board.sensors]
         station = Station(self._plan.board, clock, self._journal, _Log(self._log), self._client, channels, instruments)

@@ -9,10 +9,10 @@ from pathlib import Path
 from edge_gateway.contacts import ContactBook
 from edge_gateway.direct.clients import RtuInstruments, TcpInstruments
 from edge_gateway.direct.station import DirectPlan, DirectStation, InstrumentClient
+from edge_gateway.host_clock import HostClock
 from edge_gateway.outbox import Outbox
 from edge_gateway.station_link import LineAccess
 from edge_gateway.tcp_client import TcpClient
-from station_config.clock import Clock
 
 Work = Callable[[threading.Event], None]
 
@@ -23,7 +23,7 @@ def direct_works(
     state_dir: Path,
     outbox: Outbox,
     contacts: ContactBook,
-    clock: Clock,
+    clock: HostClock,
 ) -> dict[str, Work]:
     """Return each station's work by the name of its thread."""
     return {
@@ -34,6 +34,7 @@ def direct_works(
             outbox,
             contacts,
             clock,
+            clock.doubt,
         ).run
         for plan in plans
     }
