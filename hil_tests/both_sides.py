@@ -26,6 +26,7 @@ from edge_gateway.configuration import (
     BrokerConfiguration,
     GatewayConfiguration,
     LineConfiguration,
+    OutboxConfiguration,
     StationConfiguration,
 )
 from edge_gateway.contacts import ContactBook
@@ -162,6 +163,7 @@ def chain(
         id=GATEWAY,
         state_dir=folder,
         broker=gateway,
+        outbox=OutboxConfiguration(gather_s=0.02),
         line=(LineConfiguration(name="a", port="/dev/null", station=(StationConfiguration(id=STATION, address=11),)),),
     )
     (folder / "network.toml").write_text(NETWORK)

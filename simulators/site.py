@@ -159,6 +159,9 @@ def write_gateway(site: Site, password_file: Path, *, poll_interval_s: float, co
 state_dir = "{site.directory / "gateway"}"
 poll_interval_s = {poll_interval_s}
 
+[outbox]
+gather_s = 0.1
+
 [broker]
 host = "127.0.0.1"
 port = {site.ports.link}
