@@ -3,7 +3,7 @@ ARGS ?=
 BIN := .venv/bin
 HOST_PACKAGES := station_config edge_gateway cloud_ingest alerts simulators hil_tests benchmarks
 
-.PHONY: help demo test check bench cuts format lock
+.PHONY: help demo test check bench cuts soak format lock
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -36,6 +36,10 @@ bench:  ## measure against a baseline in the same run (ARGS=idle, ARGS="ingest -
 cuts:  ## cut a board's power at every flash operation, print what was lost (ARGS="journal", ARGS=--sampled)
 	@.ci/setup test
 	@$(BIN)/python -m hil_tests.cuts $(ARGS)
+
+soak:  ## the long runs: a station's 100,000 sample cycles, and what else is marked so
+	@.ci/setup test
+	@$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
 
 format:  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -26,8 +26,9 @@ class OrderFailed(Exception):
 class OrderedBoard:
     """A board that was just started with such a program as its /main.py. Raises PowerGone, OrderFailed."""
 
-    def __init__(self, board: VirtualBoard) -> None:
+    def __init__(self, board: VirtualBoard, deadline_s: float = DEADLINE_S) -> None:
         self._board = board
+        self._deadline_s = deadline_s
         self._answer()
 
     def ask(self, *order: object) -> Answer:
@@ -38,7 +39,7 @@ class OrderedBoard:
     def _answer(self) -> Answer:
         console = self._board.console
         try:
-            said = console.wait_for(_END, DEADLINE_S)
+            said = console.wait_for(_END, self._deadline_s)
             end = console.wait_for("\n", DEADLINE_S).strip()
         except BoardFault as fault:
             if not console.wait_disconnected(0):
