@@ -110,8 +110,8 @@ class Uplink:
     def wake(self) -> None:
         """Have the thread look at the outbox now. Any thread may call it."""
         self._look.set()
-        # A full pipe means that a wake is waiting already.
-        with suppress(BlockingIOError):
+        # A full pipe means that a wake is waiting already; a closed one, that there is nobody to be woken.
+        with suppress(OSError):
             self._wake_writer.send(b"!")
 
     @property

@@ -13,6 +13,7 @@ import pytest
 
 from cloud_ingest.broker_files import BrokerPlan, Report, write_broker_files
 from cloud_ingest.configuration import BrokerSettings
+from cloud_ingest.subscriber import Inbox, Subscribers
 from edge_gateway.configuration import BrokerConfiguration
 from edge_gateway.errors import BrokerRefused, BrokerUnreachable
 from edge_gateway.mqtt_session import MqttSession, Will
@@ -101,6 +102,17 @@ def test_without_a_certificate_nobody_comes_in(site: Site) -> None:
     assert "the broker wants a client certificate: set cert_file and key_file" in refusal(
         site.client(A, "cert_file", "key_file")
     )
+
+
+def test_the_cloud_without_its_certificate_is_told_what_to_do(site: Site) -> None:
+    ca_file = site.folder / "clients" / "cloud" / "ca.pem"
+    subscriber = Subscribers(BrokerSettings(host="127.0.0.1", port=site.port, tls=True, ca_file=ca_file), Inbox())
+    subscriber.start()
+    until(lambda: subscriber.problem, "the refusal")
+    subscriber.stop()
+    gc.collect()
+
+    assert subscriber.problem == "the broker wants a client certificate: set cert_file and key_file"
 
 
 def test_a_certificate_of_another_authority_is_refused(site: Site, tmp_path: Path) -> None:

@@ -139,3 +139,24 @@ def test_a_spent_day_holds_records_back_and_lets_messages_through(
 
     assert stored == []
     assert waiting >= 100
+
+
+def test_a_broker_that_forbids_messages_and_cuts_the_line_does_not_stop_the_records(tmp_path: Path) -> None:
+    """Access rules from before messages: mosquitto ends the connection of an MQTT 3 client that publishes elsewhere."""
+    broker = Broker(tmp_path)
+    (tmp_path / "acl").write_text(
+        "".join(f"topic readwrite tram/v1/{one}/#\n" for one in ("records", "commits", "status"))
+    )
+    conf = tmp_path / f"mosquitto-{broker.port}.conf"
+    conf.write_text(f"{conf.read_text()}acl_file {tmp_path}/acl\nuser root\n")
+    broker.start()
+    try:
+        with chain(tmp_path, impatient(port=broker.port), BrokerSettings(port=broker.port)) as both:
+            both.say(1)
+            both.record(1, 300)
+            until(lambda: both.stored() == list(range(1, 301)), "the records", 30)
+            waiting = both.waiting()
+    finally:
+        broker.kill()
+
+    assert waiting >= 1
