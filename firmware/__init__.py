@@ -1,7 +1,9 @@
 # const(n): the board's compiler puts the number where the name stands. A name with an underscore then takes no memory.
-try:
-    from micropython import const as const
-except ImportError:
+def const(value: int) -> int:
+    return value
 
-    def const(value: int) -> int:  # type: ignore[misc, unused-ignore]
-        return value
+
+try:
+    from micropython import const as const  # type: ignore[assignment, misc, no-redef, unused-ignore]
+except ImportError:
+    pass
