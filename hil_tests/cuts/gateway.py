@@ -16,6 +16,7 @@ from pathlib import Path
 from edge_gateway.outbox_store import Limits
 from edge_gateway.tests.conftest import wait_for
 from edge_gateway.tests.running import PROGRAM
+from hil_tests.cuts.direct_journal import judge_journal, write_down
 from hil_tests.cuts.gateway_judge import DUPLICATED, LOST, UNREADABLE, Knowledge, Truth, judge
 from hil_tests.cuts.gateway_life import DEADLINE_S, Life, a_life
 from hil_tests.cuts.gateway_rounds import DISTURBANCE, ROUNDS, play_round
@@ -52,12 +53,12 @@ class Written:
     """A life that was written down."""
 
     state: Path
-    truth: Truth
+    truth: Truth | None  # None: a journal of a station without a board
     events: list[Event]
     moments: dict[int, _Moment] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, state: Path, trace: Path, begin: _Moment, truth: Truth) -> Written:
+    def of(cls, state: Path, trace: Path, begin: _Moment, truth: Truth | None) -> Written:
         written = cls(state, truth, read_trace(trace))
         moment = begin.copy()
         for number, event in enumerate(written.events):
@@ -115,6 +116,7 @@ class GatewayCuts:
             "full": self._full,
             "damaged": self._damaged,
             "older": self._older,
+            "direct": self._direct,
         }
         self._makers = {name: make for name, make in every.items() if lives is None or name in lives}
         self._rounds = DISTURBANCE if lives is None else ()
@@ -153,7 +155,10 @@ class GatewayCuts:
         if outcome is None:
             (folder / "state").mkdir()
             write_image(image, life.state, folder / "state")
-            outcome = judge(folder / "state", folder / "cloud", moment.known, life.truth)
+            if life.truth is None:
+                outcome = judge_journal(folder / "state", moment.known)
+            else:
+                outcome = judge(folder / "state", folder / "cloud", moment.known, life.truth)
             with self._lock:
                 self._outcomes[key] = outcome
         return outcome
@@ -229,6 +234,13 @@ class GatewayCuts:
             life.close()
             return Written.of(life.state, life.trace, begin, Truth(life.station.next_seq - 1))
 
+    def _direct(self, folder: Path) -> Written:
+        state, trace = folder / "state", folder / "trace"
+        state.mkdir(parents=True)
+        begin = _Moment(Disk.of(state), Knowledge())
+        write_down(state, trace)
+        return Written.of(state, trace, begin, None)
+
 
 def _runs(life: Life) -> None:
     wait_for(lambda: "the gateway runs" in life.gateway.log(), "a running gateway", DEADLINE_S)
@@ -256,7 +268,7 @@ def _until_checkpoints(life: Life) -> None:
 
 
 def _key(life: int, image: dict[str, bytes], known: Knowledge) -> str:
-    digest = hashlib.sha256(f"{life} {known.acknowledged} {len(known.took)}".encode())
+    digest = hashlib.sha256(f"{life} {known.acknowledged} {len(known.took)} {len(known.appended)}".encode())
     for path, content in sorted(image.items()):
         digest.update(f"{path} {len(content)} ".encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,8 @@ class Knowledge:
     acknowledged: int = 0  # stored through, as the station heard it
     overwritten: int = 0  # through, by the station, before anybody read it
     took: list[Message] = field(default_factory=list)  # what the cloud had stored
+    journal: int | None = None  # of a station without a board: its id
+    appended: list[bytes] = field(default_factory=list)  # and the records it had promised to keep
 
     def note(self, mark: dict[str, object]) -> None:
         """Take in a mark of the trace."""
@@ -59,12 +61,16 @@ class Knowledge:
                 self.acknowledged = max(self.acknowledged, through)
             case {"overwritten": int(through)}:
                 self.overwritten = through
+            case {"appended": [int(), str(records)], "journal": int(journal)}:
+                raw = bytes.fromhex(records)
+                self.journal = journal
+                self.appended += [raw[at : at + SIZE] for at in range(0, len(raw), SIZE)]
             case {"took": [str(topic), str(payload)]}:
                 self.took.append(Message(topic, base64.b64decode(payload)))
 
     def copy(self) -> Knowledge:
         """Return an independent copy."""
-        return Knowledge(self.acknowledged, self.overwritten, list(self.took))
+        return replace(self, took=list(self.took), appended=list(self.appended))
 
 
 @dataclass(frozen=True)
