@@ -140,11 +140,21 @@ class WarningStore:
     def slices_after(self, series: Series, seq: int, limit: int) -> list[Slice]:
         """Return buffered slices that reach beyond `seq`, in order, at most `limit`."""
         rows = self._sql.execute(
-            "SELECT first_seq, records FROM slice WHERE station = ? AND journal = ? AND last_seq > ?"
-            " ORDER BY first_seq LIMIT ?",
-            (*series, seq, limit),
+            """SELECT first_seq, records FROM slice WHERE station = :station AND journal = :journal AND last_seq > :seq
+               AND first_seq >= coalesce((SELECT max(first_seq) FROM slice WHERE station = :station
+                                          AND journal = :journal AND first_seq <= :seq), 0)
+               ORDER BY first_seq LIMIT :limit""",
+            {**series._asdict(), "seq": seq, "limit": limit},
         )
         return [Slice(series, first, records) for first, records in rows]
+
+    def newest_begin_at(self, series: Series, number: int) -> int:
+        """Return where the newest `number` slices of a series begin; 0 when there are no more than that."""
+        row = self._sql.execute(
+            "SELECT first_seq FROM slice WHERE station = ? AND journal = ? ORDER BY first_seq DESC LIMIT 1 OFFSET ?",
+            (*series, number - 1),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     # -- the link to the cloud, as the outbox shows it -----------------------------------------------------------------
 
@@ -153,18 +163,23 @@ class WarningStore:
         return int(self._sql.execute("SELECT coalesce(sum(committed), 0) FROM series").fetchone()[0])
 
     def oldest_waiting(self) -> int | None:
-        """Return when the oldest record that waits for a commit was received; None when none waits."""
-        found: int | None = self._sql.execute("SELECT min(received_at) FROM slice").fetchone()[0]
-        return found
+        """Return since when a record waits for a commit, by the first of each series; None when none waits."""
+        first = "SELECT received_at FROM slice WHERE station = ? AND journal = ? ORDER BY first_seq LIMIT 1"
+        rows = [self._sql.execute(first, series).fetchone() for series in self.buffered_series()]
+        return min((int(row[0]) for row in rows if row is not None), default=None)
 
     def is_committed(self, event: WarningEvent) -> bool:
         """Return whether the cloud has the record that made the event: neither here any more, nor dropped."""
-        where = "station = ? AND journal = ? AND first_seq <= ? AND last_seq >= ?"
-        key = (event.station, event.journal, event.seq, event.seq)
-        return not any(
-            self._sql.execute(f"SELECT 1 FROM {table} WHERE {where}", key).fetchone()  # noqa: S608  two fixed names
-            for table in ("slice", "dropped")
-        )
+        key = (event.station, event.journal, event.seq)
+        for table in ("slice", "dropped"):
+            row = self._sql.execute(
+                f"SELECT last_seq FROM {table} WHERE station = ? AND journal = ? AND first_seq <= ?"  # noqa: S608  fixed
+                " ORDER BY first_seq DESC LIMIT 1",
+                key,
+            ).fetchone()
+            if row is not None and row[0] >= event.seq:
+                return False
+        return True
 
     # -- events and deliveries -----------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 SLICES_WAITING_AT_MOST = 2000
 SLICES_AT_ONCE = 200
+SLICES_READ_AGAIN_AT_MOST = 5000  # of 13 records: some days of a station
 LOOK_EVERY_S = 1.0
 KEEP_EVERY_S = 300.0
 SMS, SIREN = "sms", "siren"
@@ -69,7 +70,7 @@ class WarningWatch:
         self._silence = Silence(setup.configuration.after_minutes * 60)
         self._newest_times: dict[str, int] = {}
         self._kept_at = float("-inf")
-        self._away = False
+        self._away: bool | None = None
 
     def follow(self, stored: Sequence[Slice]) -> None:
         """Take note of what was stored; quick, called by the outbox's writer."""
@@ -119,8 +120,11 @@ class WarningWatch:
             self._missed = False
             self._waiting.clear()
             for series in [series for series in reader.buffered_series() if series.station in self._readers]:
+                # Of a long backlog the newest is enough: what is older is history to every rule.
+                begin = reader.newest_begin_at(series, SLICES_READ_AGAIN_AT_MOST) - 1
+                self._cursors[series] = max(self._cursors.get(series, 0), begin)
                 while not stop.is_set() and (
-                    pieces := reader.slices_after(series, self._cursors.get(series, 0), SLICES_AT_ONCE)
+                    pieces := reader.slices_after(series, self._cursors[series], SLICES_AT_ONCE)
                 ):
                     events += [event for piece in pieces for event in self._judge_slice(piece)]
         while self._waiting:
@@ -194,12 +198,14 @@ class WarningWatch:
 
     def _tell_when_it_turns(self) -> None:
         away = self._silence.cloud_is_away
-        if away != self._away:
-            log.warning(
-                "the cloud commits nothing; the gateway warns by itself" if away else "the cloud is there again",
-                silent_min=round(self._silence.seconds / 60, 1),
-            )
-            self._outbox.write(lambda store: WarningStore(store.sql).put_note("watch", {"armed": away}))
+        if away == self._away:
+            return
+        if away:
+            silent_min = round(self._silence.seconds / 60, 1)
+            log.warning("the cloud commits nothing; the gateway warns by itself", silent_min=silent_min)
+        elif self._away is not None:
+            log.info("the cloud is there again; it warns")
+        self._outbox.write(lambda store: WarningStore(store.sql).put_note("watch", {"armed": away}))
         self._away = away
 
     def _decide(self, reader: WarningStore, event: WarningEvent, now: float) -> None:
