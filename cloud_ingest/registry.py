@@ -22,9 +22,6 @@ from station_config.network import Network, Station
 from station_config.parameters import FIRST_DERIVED_CODE, Parameter, Vocabulary
 from station_config.quality import ParameterTests
 
-# Depth goes on with assumed water where temperature or salinity are not known; salinity needs all it is made of.
-_REQUIRED = frozenset({"water_pressure", "water_distance"})
-
 
 class Limits(NamedTuple):
     """Spans of the gross range test in the parameter's unit; NaN where there is none."""
@@ -82,7 +79,7 @@ class Registry:
         return Recipe(
             outputs={name: self._key(station, Channel(derivation.sensor, name)) for name in derivation.outputs},
             inputs={name: self._key(station, channel) for name, channel in derivation.inputs.items()},
-            optional=frozenset(derivation.inputs) - _REQUIRED if "salinity" not in derivation.outputs else frozenset(),
+            optional=derivation.optional,
             compute=derivation.compute,
         )
 

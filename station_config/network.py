@@ -253,8 +253,11 @@ def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_i
     for name in limits if isinstance(limits, dict) else ():
         if name in load_parameters().by_name and name not in possible:
             yield Fault((*path, "limits", name), "this instrument neither measures it nor lets it be derived")
-    if sensor.get("elevation_m") is not None and not {"water_pressure", "water_distance"} & set(instrument.parameters):
-        text = "only an instrument that measures water_pressure or water_distance has a height that matters"
+    heights_matter = {"water_pressure", "water_distance", "air_pressure"}
+    if sensor.get("elevation_m") is not None and not heights_matter & set(instrument.parameters):
+        text = (
+            "only an instrument that measures water_pressure, water_distance or air_pressure has a height that matters"
+        )
         yield Fault((*path, "elevation_m"), text)
 
 

@@ -43,7 +43,7 @@ from station_config.parameters import load_parameters
 from station_config.salinity import conductivity_from_25, practical_salinity
 
 NOW = T0 + 86400
-SALINITY, WATER_LEVEL = 128, 130
+SALINITY, WATER_LEVEL, SPECIFIC_CONDUCTANCE = 128, 130, 131
 
 
 class Message(NamedTuple):
@@ -305,8 +305,9 @@ def test_arrivals_are_handed_on_once_and_in_order(bench: Bench) -> None:
     bench.take(batch(minute(1, T0)), batch(minute(1, T0)))
     arrivals = bench.store.arrivals_after(0)
     resumed = bench.store.arrivals_after(arrivals[2].arrival, limit=2)
-    assert [one.arrival for one in arrivals] == [1, 2, 3, 4, 5, 6]
-    assert [(one.time, one.parameter) for one in arrivals[2:4]] == [(T0 + 60, SALINITY), (T0, WATER_TEMPERATURE)]
+    assert [one.arrival for one in arrivals] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [one.time for one in arrivals] == [T0 + 60] * 4 + [T0] * 4
+    assert {one.parameter for one in arrivals[:4]} == {WATER_TEMPERATURE, EC25, SALINITY, SPECIFIC_CONDUCTANCE}
     assert resumed == arrivals[3:5]
     assert bench.reader.arrivals_after(0, 100) == arrivals
 

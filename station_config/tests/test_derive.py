@@ -28,12 +28,12 @@ def test_salinity_from_a_probe_that_compensates(
     case: str, conductivity_25: float, temperature: float, salinity: float
 ) -> None:
     derived = derive({"conductivity_25": conductivity_25, "water_temperature": temperature}, LINEAR)
-    assert derived == {"salinity": pytest.approx(salinity, rel=0.01)}, case
+    assert derived["salinity"] == pytest.approx(salinity, rel=0.01), case
 
 
 def test_uncompensated_conductivity_is_taken_as_it_is() -> None:
     values = {"conductivity": 9.0, "conductivity_25": 8.0, "water_temperature": 28.0}
-    assert derive(values, LINEAR) == {"salinity": practical_salinity(9.0, 28.0)}
+    assert derive(values, LINEAR)["salinity"] == practical_salinity(9.0, 28.0)
 
 
 def test_without_knowing_the_compensation_there_is_no_salinity() -> None:
@@ -90,7 +90,7 @@ def test_a_plan_feeds_the_level_sensor_with_the_salinity_of_the_probe(network: N
     derivations = plan(network.stations[0], load_instruments())
     found = {(d.sensor, d.outputs): dict(d.inputs) for d in derivations}
     assert found == {
-        (1, ("salinity",)): {
+        (1, ("salinity", "specific_conductance")): {
             "conductivity_25": Channel(1, "conductivity_25"),
             "water_temperature": Channel(1, "water_temperature"),
         },
@@ -99,22 +99,56 @@ def test_a_plan_feeds_the_level_sensor_with_the_salinity_of_the_probe(network: N
             "water_temperature": Channel(2, "water_temperature"),
             "salinity": Channel(1, "salinity"),
         },
+        (3, ("dew_point_computed",)): {
+            "air_temperature": Channel(3, "air_temperature"),
+            "relative_humidity": Channel(3, "relative_humidity"),
+        },
     }
+
+
+def test_oxygen_is_computed_with_this_water_s_salt_and_this_air_s_pressure(network: Network) -> None:
+    station = network.station("xuan-hoa")
+    probe = station.sensors[2].model_copy(update={"number": 4, "instrument": "yosemitech-y504"})
+    planned = plan(station.model_copy(update={"sensors": (*station.sensors, probe)}), load_instruments())
+    oxygen = next(one for one in planned if one.sensor == 4)
+    assert oxygen.inputs["salinity"] == Channel(1, "salinity")
+    assert oxygen.inputs["air_pressure"] == Channel(3, "air_pressure")
+    assert oxygen.optional == {"salinity", "air_pressure"}
+    name = next(iter(set(oxygen.inputs) - {"salinity", "air_pressure", "water_temperature"}))
+    fresh = oxygen.compute({name: 6.0, "water_temperature": 28.0})
+    salty = oxygen.compute({name: 6.0, "water_temperature": 28.0, "salinity": 20.0, "air_pressure": 1000.0})
+    (of_fresh,), (of_salty,) = fresh.values(), salty.values()
+    assert of_fresh != of_salty
+
+
+def test_a_barometer_of_known_height_leads_to_the_pressure_at_sea_level(network: Network) -> None:
+    station = network.station("xuan-hoa")
+    lifted = station.sensors[2].model_copy(update={"elevation_m": 100.0})
+    planned = plan(station.model_copy(update={"sensors": (lifted,)}), load_instruments())
+    reduced = next(one for one in planned if "air_pressure_at_sea_level" in one.outputs)
+    assert reduced.compute({"air_pressure": 1000.0, "air_temperature": 28.0})["air_pressure_at_sea_level"] == (
+        pytest.approx(1011.40, abs=0.005)
+    )
 
 
 def test_a_plan_computes_with_the_instruments_own_compensation(network: Network) -> None:
     salinity = plan(network.stations[0], load_instruments())[0]
     expected = practical_salinity(conductivity_from_25(8.0, 30.0, 0.0191), 30.0)
-    assert salinity.compute({"conductivity_25": 8.0, "water_temperature": 30.0}) == {"salinity": expected}
+    computed = salinity.compute({"conductivity_25": 8.0, "water_temperature": 30.0})
+    assert computed["salinity"] == expected
+    assert computed["specific_conductance"] == pytest.approx(8.0, rel=0.01), "the probe's own coefficient is near"
 
 
 @pytest.mark.parametrize(
     ("measured", "follow"),
     [
-        (("conductivity_25", "water_temperature"), ("salinity",)),
+        (("conductivity_25", "water_temperature"), ("salinity", "specific_conductance")),
         (("conductivity_25",), ()),
         (("water_pressure",), ("water_depth", "water_level")),
         (("air_temperature", "wind_speed"), ()),
+        (("air_temperature", "relative_humidity"), ("dew_point_computed",)),
+        (("dissolved_oxygen", "water_temperature"), ("oxygen_saturation_computed",)),
+        (("air_pressure",), ("air_pressure_at_sea_level",)),
     ],
 )
 def test_derivable(measured: tuple[str, ...], follow: tuple[str, ...]) -> None:
