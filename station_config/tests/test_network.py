@@ -56,7 +56,7 @@ def test_a_right_network_is_loaded(network: Network) -> None:
         ("address = 0x90", "address = 248", "33: stations[0].sensors[2].address: of Modbus a number 1 to 247"),
         ('"keller-acculevel"', '"keller"', "26: stations[0].sensors[1].instrument: not a known instrument"),
         ("0x90", "9\nserial = { baud = 4800 }", "32: stations[0].sensors[2].instrument: talks at 4800 8N1"),
-        ('y520"', 'y520"\nelevation_m = 1.0', "stations[0].sensors[0].elevation_m: only an instrument that"),
+        ('y520"', 'y520"\nelevation_m = 1.0', "22: stations[0].sensors[0].elevation_m: only an instrument that"),
         ("0x90", "9\nlimits = { ph = [1.0, 2.0] }", "34: stations[0].sensors[2].limits.ph: this instrument"),
         ("0x90", "9\nlimits = { uv_index = [5.0, 99.0] }", "34: stations[0].sensors[2].limits: uv_index: limits"),
         ("\n\n", '\ntimezone = "Asia/Cao_Lanh"\n\n', "2: timezone: not a time zone of the tz database"),
