@@ -34,6 +34,7 @@ log = structlog.get_logger()
 PAYLOADS_WAITING_AT_MOST = 16  # of up to a mebibyte; the cloud sends again what finds no place
 LOOK_EVERY_S = 0.2
 DISK_RETRY_S = 5.0
+REASON_CHARACTERS = 1000
 
 Result = dict[str, Any]
 
@@ -286,7 +287,7 @@ def _outcome(stored: StoredCommand, future: Future[Result]) -> Result:
 def _result(outcome: str, reason: str, details: Mapping[str, object], stored: StoredCommand) -> Result:
     return {
         "outcome": outcome,
-        "reason": reason,
+        "reason": reason[:REASON_CHARACTERS],
         "details": dict(details),
         "received_at": int(stored.received_at),
         "started_at": None if stored.started_at is None else int(stored.started_at),
