@@ -47,16 +47,24 @@ class _Moment:
     time: int
     values: dict[Channel, Value] = field(default_factory=dict)
     derived: set[int] = field(default_factory=set)  # places in the plan
+    over: bool = False  # a later one has begun
 
 
 class StationReader:
     """Reads one station's records; keeps the last moments, whose records may come in pieces and with others between."""
 
-    def __init__(self, station: Station, instruments: Mapping[str, Instrument], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        station: Station,
+        instruments: Mapping[str, Instrument],
+        vocabulary: Vocabulary,
+        wanted: frozenset[str] | None = None,
+    ) -> None:
+        """`wanted`: names of the parameters somebody asks for; what leads to none of them is passed over."""
         self.unreadable = 0
         self._station = station
         self._vocabulary = vocabulary
-        self._plan = plan(station, instruments)
+        self._plan, self._needed = _what_leads_to(wanted, plan(station, instruments), vocabulary)
         self._limits = {
             Channel(sensor.number, name): limits for sensor in station.sensors for name, limits in sensor.limits.items()
         }
@@ -74,13 +82,16 @@ class StationReader:
 
     def _take(self, one: Record) -> Iterator[Seen]:
         parameter = self._vocabulary.by_code.get(one.parameter)
-        if parameter is None or one.parameter <= LAST_EVENT or one.parameter >= FIRST_DERIVED_CODE:
+        if parameter is None or parameter.name not in self._needed:
+            return
+        if one.parameter <= LAST_EVENT or one.parameter >= FIRST_DERIVED_CODE:
             return
         if one.time < CLOCK_UNSET_BELOW:
             return
         moment = self._moments.get(one.time)
         if moment is None:
-            for earlier in [m for time, m in self._moments.items() if time < one.time]:
+            for earlier in [m for m in self._moments.values() if m.time < one.time and not m.over]:
+                earlier.over = True
                 yield from self._derive(earlier, one.seq, complete=True)
             moment = self._moments[one.time] = _Moment(one.time)
             if len(self._moments) > MOMENTS_KEPT:
@@ -95,9 +106,11 @@ class StationReader:
         """Yield what follows. While a moment may still grow, only what has all its inputs."""
         values = moment.values
         for place, step in enumerate(self._plan):
+            if place in moment.derived:
+                continue
             present = {name: values[channel] for name, channel in step.inputs.items() if channel in values}
             enough = len(present) == len(step.inputs) or (complete and _required(step) <= present.keys())
-            if place in moment.derived or not enough:
+            if not enough:
                 continue
             moment.derived.add(place)
             flag = _worst(value.flag for name, value in present.items() if _counts(step, name, value))
@@ -127,14 +140,31 @@ class StationReader:
 
 
 def readers(
-    network: Network, stations: frozenset[str], instruments: Mapping[str, Instrument], vocabulary: Vocabulary
+    network: Network,
+    stations: frozenset[str],
+    instruments: Mapping[str, Instrument],
+    vocabulary: Vocabulary,
+    wanted: frozenset[str] | None = None,
 ) -> dict[str, StationReader]:
     """Return a reader for each of the gateway's stations that the network knows."""
     return {
-        station.id: StationReader(station, instruments, vocabulary)
+        station.id: StationReader(station, instruments, vocabulary, wanted)
         for station in network.stations
         if station.id in stations
     }
+
+
+def _what_leads_to(
+    wanted: frozenset[str] | None, steps: tuple[Derivation, ...], vocabulary: Vocabulary
+) -> tuple[tuple[Derivation, ...], frozenset[str]]:
+    """Return the steps needed for the wanted parameters, in order, and the names of all parameters needed for them."""
+    needed = set(vocabulary.by_name if wanted is None else wanted)
+    kept: list[Derivation] = []
+    for step in reversed(steps):
+        if needed.intersection(step.outputs):
+            kept.append(step)
+            needed.update(channel.parameter for channel in step.inputs.values())
+    return tuple(reversed(kept)), frozenset(needed)
 
 
 def _required(step: Derivation) -> frozenset[str]:

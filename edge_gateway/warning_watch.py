@@ -61,7 +61,8 @@ class WarningWatch:
         self._missed = True  # what was stored before this thread began
         self._news = threading.Event()
         stations = frozenset(station for rule in setup.alerts.rules for station in rule.stations)
-        self._readers = readers(setup.network, stations, load_instruments(), load_parameters())
+        wanted = frozenset(rule.parameter for rule in setup.alerts.rules)
+        self._readers = readers(setup.network, stations, load_instruments(), load_parameters(), wanted)
         self._rules: dict[str, list[Rule]] = defaultdict(list)
         for rule in setup.alerts.rules:
             self._rules[rule.parameter].append(rule)

@@ -99,3 +99,13 @@ def test_events_clocks_not_set_and_damaged_records_say_nothing(reader: StationRe
     damaged[9] ^= 0xFF
     found = seen(reader, raw(1, BOOT, 3, sensor=0), raw(2, CONDUCTIVITY_25, 5000, when=77), bytes(damaged))
     assert (found, reader.unreadable) == ({}, 1)
+
+
+def test_what_nobody_asks_for_is_passed_over() -> None:
+    reader = StationReader(station(), load_instruments(), load_parameters(), frozenset({"salinity"}))
+    pressure = load_parameters().by_name["water_pressure"].code
+    found = seen(
+        reader, raw(1, WATER_TEMPERATURE, 2800), raw(2, CONDUCTIVITY_25, 5000), raw(3, pressure, 300, sensor=2)
+    )
+    assert (1, "salinity") in found
+    assert (2, "water_pressure") not in found
