@@ -53,8 +53,10 @@ class LineStore:
 
     def lose(self, series: Series, losses: Sequence[Loss], begins_at: int, now: float) -> Progress:
         """Declare losses of a journal whose oldest is `begins_at`, at once. Raises OutboxError."""
-        self._stored[series] = self._come[series] = self._outbox.write(_losing(series, losses, begins_at, now))
-        return self._come[series]
+        after = self._outbox.write(_losing(series, losses, begins_at, now))
+        self.settle()  # what was handed over before is stored by now
+        self._stored[series] = self._come[series] = after
+        return after
 
     def settle(self) -> None:
         """Take in what was stored meanwhile. Raises OutboxError: then all that is not stored has to be asked again."""
