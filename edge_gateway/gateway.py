@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 RESTART_PAUSE_S = 5.0
 CONTACTS_LOOKED_AT_EVERY_S = 60.0
+CONTACTS_FIRST_LOOKED_AT_S = 5.0  # after a start: status and doctor should not show for long what was before it
 CONTACTS_KEPT_EVERY_S = 300.0  # their counters are worth no more of a card
 DAMAGE_CHECK_INTERVAL_S = 1.0
 STOP_DEADLINE_S = 30.0
@@ -199,7 +200,7 @@ def _wait(stop: Pulse, outbox: Outbox, contacts: ContactBook, service: ServiceMa
     """Look at the clock, keep the stations' last contacts on disk; return on `stop` or a damaged outbox."""
     told, believed = "", None
     kept: dict[str, Contact] = {}
-    next_look, next_keep = time.monotonic() + CONTACTS_LOOKED_AT_EVERY_S, time.monotonic() + CONTACTS_KEPT_EVERY_S
+    next_look, next_keep = time.monotonic() + CONTACTS_FIRST_LOOKED_AT_S, time.monotonic() + CONTACTS_KEPT_EVERY_S
     while not stop.wait(DAMAGE_CHECK_INTERVAL_S) and not outbox.damaged.is_set():
         if (trusted := clock.look().trusted) is not believed:
             log.info("the clock of this machine", trusted=trusted, reason=clock.verdict.reason)

@@ -12,6 +12,7 @@ from edge_gateway.doctor.machine import examine_clock, examine_disk
 from edge_gateway.doctor.outbox import examine_outbox, read_outbox
 from edge_gateway.doctor.ports import examine_port, gateway_runs
 from edge_gateway.doctor.stations import examine_stations, told_by_status
+from edge_gateway.warning_configuration import GpioRelayConfiguration
 from station_config.clock import Clock
 
 
@@ -23,10 +24,21 @@ def examine(configuration: GatewayConfiguration, clock: Clock) -> Iterator[Findi
     yield from examine_disk(configuration)
     for line in configuration.lines:
         yield from _examine_line(configuration, line, clock, is_running)
+    for line in _warning_ports(configuration):
+        yield from examine_port(line, is_running)
     yield from examine_certificate(configuration, clock.now())
     for address in configuration.broker.addresses:
         yield from examine_broker(configuration, address, clock.now())
     yield from examine_outbox(configuration, clock.now())
+
+
+def _warning_ports(configuration: GatewayConfiguration) -> Iterator[LineConfiguration]:
+    """Yield the ports of modem and siren, which are opened like those of lines."""
+    warning = configuration.warning
+    if warning is not None and warning.modem is not None:
+        yield LineConfiguration(name="warning.modem", port=warning.modem.port, baud=warning.modem.baud)
+    if warning is not None and warning.relay is not None and not isinstance(warning.relay, GpioRelayConfiguration):
+        yield LineConfiguration(name="warning.relay", port=warning.relay.port)
 
 
 def _examine_line(

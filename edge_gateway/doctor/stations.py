@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge_gateway.configuration import GatewayConfiguration, LineConfiguration, StationConfiguration
+from edge_gateway.contacts import Contact
 from edge_gateway.doctor.findings import Finding, found
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, StationRefused, WrongAnswer
 from edge_gateway.outbox_reader import OutboxReader
@@ -36,6 +37,9 @@ def told_by_status(line: LineConfiguration, status: dict[str, Any]) -> Iterator[
     """Yield what the running gateway last knew of a line's stations."""
     for station in line.stations:
         known = status["stations"][station.id]
+        if known["last_contact"] is None and known["reason"] == Contact.reason:
+            yield found("station-not-yet", station.id, line=line.name)
+            continue
         if not known["reachable"]:
             yield found("station-silent", station.id, line=line.name, address=station.address, why=known["reason"])
             continue

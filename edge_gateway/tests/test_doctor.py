@@ -47,7 +47,7 @@ class Patient:
         self.state.mkdir()
         self.broker = f"port = {free_port()}"
         self.port = "/dev/no-such-port"
-        self.stations: dict[str, int] = {}
+        self.stations = {"xuan-hoa": 11}
 
     def write(self) -> None:
         stations = "".join(STATION.format(id=name, address=address) for name, address in self.stations.items())
@@ -138,6 +138,12 @@ def serve_tls(broker: Broker, cert_file: Path, key_file: Path) -> None:
     broker.start()
 
 
+def found_beside(gateway: RunningGateway) -> Found:
+    """Return what is found beside a running gateway."""
+    done = CliRunner().invoke(app, ["doctor", "--config", str(gateway.file), "--json"])
+    return {finding["code"]: finding for finding in json.loads(done.output)["findings"]}
+
+
 # --- ports -----------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +218,19 @@ def test_a_modbus_tcp_device_that_is_off_is_a_failure(patient: Patient) -> None:
     patient.port = f"rtu+tcp://127.0.0.1:{free_port()}"
 
     assert patient.found()["port-no-device"]["verdict"] == "failure"
+
+
+def test_the_modem_that_is_to_warn_people_is_looked_for_too(patient: Patient, tmp_path: Path) -> None:
+    network = Path(__file__).parents[2] / "simulators" / "demo_network.toml"
+    (tmp_path / "rules.toml").write_text("")
+    patient.write()
+    warning = '[warning]\nrules = "rules.toml"\n[warning.modem]\nport = "/dev/no-modem"\n'
+    people = '[[warning.recipient]]\nname = "Tram truc"\nphone = "+84900000001"\n'
+    patient.file.write_text(f'network = "{network}"\n{patient.file.read_text()}{warning}{people}')
+    done = CliRunner().invoke(app, ["doctor", "--config", str(patient.file), "--json", "--lang", "en"])
+
+    subjects = [one["subject"] for one in json.loads(done.output)["findings"] if one["code"] == "port-missing"]
+    assert subjects == ["uplink", "warning.modem"]
 
 
 # --- clock and disk --------------------------------------------------------------------------------------------------
@@ -421,9 +440,9 @@ def test_beside_a_running_gateway_its_port_and_stations_are_left_alone(
         gateway = RunningGateway(tmp_path, line.port, broker.port, {"xuan-hoa": 11})
         stack.callback(gateway.close)
         gateway.start()
-        wait_for(lambda: gateway.outbox.exists() and gateway.buffered() == 5)
-        done = CliRunner().invoke(app, ["doctor", "--config", str(gateway.file), "--json"])
-        found = {finding["code"]: finding for finding in json.loads(done.output)["findings"]}
+        wait_for(lambda: station.stored_through == 5)
+        wait_for(lambda: "station-polled" in found_beside(gateway), "its word on the station", 20)
+        found = found_beside(gateway)
 
     assert "gateway-runs" in found
     assert "port-ours" in found
