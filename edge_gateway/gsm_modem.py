@@ -144,8 +144,10 @@ class GsmModem:
         self.close()
         self._port.open()
         self._get_attention()
-        for command in ("ATE0", "AT+CMEE=1", "AT+CREG=0"):
-            self._ask(command)
+        self._ask("ATE0")
+        for command in ("AT+CMEE=1", "AT+CREG=0"):  # good to have: refusals by number, no news in between
+            with suppress(SendRefused):
+                self._ask(command)
         self._unlock_sim()
         self._ask("AT+CMGF=0")
         self._ready = True

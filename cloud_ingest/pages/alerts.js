@@ -24,7 +24,8 @@ function item(alert, station, now) {
 }
 
 function deliveryItem(delivery, now) {
-  const parts = [`${delivery.channel.toUpperCase()} ${t("delivery_to", { address: delivery.address_masked })}`, statusText(delivery, now)];
+  const to = delivery.address_masked ? ` ${t("delivery_to", { address: delivery.address_masked })}` : "";
+  const parts = [`${delivery.channel.toUpperCase()}${to}`, statusText(delivery, now)];
   if (delivery.via) parts.push(t("delivery_via", { gateway: delivery.via }));
   if (delivery.attempts > 1) parts.push(t("delivery_attempts", { count: delivery.attempts }));
   return html("li", { class: `delivery status-${delivery.status}` },
