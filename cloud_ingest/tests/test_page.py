@@ -301,6 +301,17 @@ def test_an_alert_shows_its_text_its_receiver_and_what_became_of_it(opened: Open
     expect(entries.first.get_by_text(script.alerts[0]["deliveries"][0]["text"])).to_be_visible()
 
 
+def test_an_alert_a_gateway_told_by_itself_says_so(opened: Opened, script: Script) -> None:
+    told = script.alerts[1]
+    script.alerts[1] = told | {"via": "gw-mytho"}
+    told["deliveries"][0]["via"] = "gw-mytho"
+    told["deliveries"].append(told["deliveries"][0] | {"person": "siren", "channel": "siren", "address_masked": ""})
+    entry = opened().locator(".alert").nth(1)
+    expect(entry.locator(".alert-via")).to_contain_text("gw-mytho")
+    expect(entry.locator("summary").first).to_contain_text("do trạm thu gw-mytho gửi")
+    expect(entry.locator("summary").nth(1)).to_contain_text("SIREN · đã gửi")
+
+
 def test_a_station_above_its_threshold_is_said_first(opened: Opened, script: Script) -> None:
     page = opened()
     expect(page.locator(".alert-strip")).to_have_text(
