@@ -136,13 +136,7 @@ class WarningSender:
         if after.status is not Told.WAITING:
             self._retry_at.pop(_key(delivery), None)
         finish(self._outbox, event, sending, after, self._setup, self._clock.now())
-        log.info(
-            "a person was warned" if after.status is Told.SENT else "a person could not be warned",
-            to=mask_phone(delivery.address),
-            status=str(after.status),
-            detail=after.detail,
-            reference=after.reference,
-        )
+        _say(after)
 
     def _attempt(self, event: WarningEvent, sending: Delivery) -> Delivery:
         left_min = int(event.time + EXPIRE_AFTER_S - self._clock.now()) // 60
@@ -173,6 +167,7 @@ class WarningSender:
             else:
                 expired = replace(delivery, status=Told.EXPIRED, at=now)
                 finish(self._outbox, event, delivery, expired, self._setup, now)
+                _say(expired)
         return still
 
     def _modem_failed(self, error: ModemError) -> None:
@@ -202,6 +197,19 @@ class WarningSender:
         note = {"state": state, "signal_dbm": signal_dbm, "checked_at": int(self._clock.now())}
         self._outbox.write(lambda store: WarningStore(store.sql).put_note("modem", note))
         self._noted, self._noted_at = (state, signal_dbm), time.monotonic()
+
+
+def _say(delivery: Delivery) -> None:
+    if delivery.status is Told.SENT:
+        log.info("a person was warned", to=mask_phone(delivery.address), reference=delivery.reference)
+        return
+    log.error(
+        "a person was not warned",
+        to=mask_phone(delivery.address),
+        status=str(delivery.status),
+        again=delivery.status is Told.WAITING,
+        detail=delivery.detail,
+    )
 
 
 def _key(delivery: Delivery) -> tuple[str, str]:
