@@ -167,7 +167,8 @@ class Station:
 
     def _health(self, time):
         gc.collect()
-        values = [(_FREE_HEAP, free_heap() * 10 // 1024)]
+        heap = free_heap()
+        values = [(_FREE_HEAP, heap * 10 // 1024)] if heap else []  # a station on a gateway has none to tell of
         if self.client is not None:
             values += _bus_health(self.client)
         return [(time, min(value, _HEALTH_MAX), 0, parameter, NOT_EVALUATED) for parameter, value in values]
