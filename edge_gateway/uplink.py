@@ -23,7 +23,7 @@ from edge_gateway.broker_connector import BrokerConnector
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import ContactBook
 from edge_gateway.data_budget import Allowed
-from edge_gateway.errors import BrokerUseless, OutboxUnavailable, UplinkError
+from edge_gateway.errors import BrokerUseless, OutboxError, OutboxUnavailable, UplinkError
 from edge_gateway.messages import (
     CommitFault,
     CommittedMessages,
@@ -54,6 +54,7 @@ MESSAGES_WAIT_S = 10.0
 BUDGET_LOOK_S = 60.0
 FREED_WITHIN_GATHERINGS = 30
 STATUS_RARER_ON_BUDGET = 10
+TRAFFIC_KEPT_EVERY_S = 600.0
 
 
 @dataclass
@@ -95,6 +96,7 @@ class Uplink:
         self._choice = BrokerChoice(len(configuration.broker.addresses))
         self._ended_soon = 0  # connections in a row that were made, and lost before a commit came
         self._traffic = Traffic(configuration.broker, {})
+        self._traffic_kept_at = 0.0
         self._outbox = outbox
         self._contacts = contacts
         self._clock = clock
@@ -162,6 +164,7 @@ class Uplink:
         finally:
             self._batches_up.forget()
             self._messages_up.sent.clear()
+            self._keep_traffic(at_once=stop.is_set())
             session.close(self._connector.offline)
 
     def _serve(self, session: MqttSession, reader: OutboxReader, stop: threading.Event) -> MqttSession | None:
@@ -178,6 +181,7 @@ class Uplink:
             if time.monotonic() >= status_due or self._contacts.turned.is_set():
                 self._contacts.turned.clear()
                 self._publish_status(session, reader)
+                self._keep_traffic()
                 status_due = time.monotonic() + self._status_interval_s()
             return_due = broker_choice.return_due_at(self._choice, returned_at, self._broker.first_choice_after_s)
             if time.monotonic() >= return_due:
@@ -327,6 +331,15 @@ class Uplink:
         status = read_status(self._configuration, reader, self._clock.now(), self._contacts.all())
         status |= self._more_status() | {"uplink": self._own_status(session)}
         self._publish(session, status_topic(self._configuration.id), _json(status), retain=True)
+
+    def _keep_traffic(self, *, at_once: bool = False) -> None:
+        """Have the day's bytes written down now and then also when no commits come with which they could ride."""
+        if not at_once and time.monotonic() < self._traffic_kept_at + TRAFFIC_KEPT_EVERY_S:
+            return
+        self._traffic_kept_at = time.monotonic()
+        spent = self._traffic.spent(self._clock.now())
+        with suppress(OutboxError):  # the outbox says itself when it cannot be written
+            self._outbox.submit(lambda store: store.note_traffic(*spent))
 
     def _own_status(self, session: MqttSession) -> dict[str, object]:
         return {
