@@ -116,7 +116,7 @@ def live(rival: type[Rival], outage_s: float, steady_s: float) -> Life:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         rig = Rig(Path(folder), rival, STEADY, RATE_OF_A_STATION, stack)
         _measure(rig, steady_s, life)
-        counts = [rig.count()]
+        counts = []
         rig.gateway.kill()
         rig.gateway.start()
         _wait_for_news(rig)
@@ -137,8 +137,9 @@ def live(rival: type[Rival], outage_s: float, steady_s: float) -> Life:
         rig.wait_for_the_rest(counts[-1])
         missing = [rig.gateway.missing(count, rig.arrival) for count in counts]
         life.made = rig.gateway.made(counts[-1])
+        # What was under way at the kill was given out before it, so the first accident counts from the beginning.
         life.lost_kill, life.lost_outage, life.lost_outage_and_kill = (
-            after - before for before, after in pairwise(missing)
+            after - before for before, after in pairwise([0, *missing])
         )
         life.arrived_again = rig.arrival.received - rig.arrival.distinct
     return life

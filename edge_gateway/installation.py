@@ -21,6 +21,7 @@ from edge_gateway.watchdog import longest_silence_s
 
 MARK = "Made by `tram-gateway install`"
 UNIT = "tram-gateway.service"
+OWN_FOLDER = Path("/etc/tram")
 STATE_ROOT = PurePosixPath("/var/lib")
 HOMES = ("/home", "/root", "/run/user")
 FIRST_FREE_PORT = 1024
@@ -68,7 +69,7 @@ def plan(configuration: GatewayConfiguration, config: Path, program: Program) ->
         "program": str(program.command),
         "config": str(config),
         "config_dir": str(config.parent),
-        "config_files": "\n".join(f"z {path} 0640 root tram" for path in _files_beside(configuration, config)),
+        "config_files": "\n".join(f"Z {path} ~0750 root tram" for path in _files_beside(configuration, config)),
         "state_dir": str(configuration.state_dir),
         "state": _state(configuration.state_dir),
         "watchdog_s": str(round(2 * longest_silence_s(line.timeout_s for line in configuration.lines))),
@@ -211,6 +212,9 @@ def _home(folders: tuple[Path, ...]) -> str:
 
 
 def _files_beside(configuration: GatewayConfiguration, config: Path) -> list[Path]:
+    """Return what the gateway's group may read: our own folder whole, of another one only the files we are told of."""
+    if config.parent == OWN_FOLDER:
+        return [OWN_FOLDER]
     paths = [Path(text) for text in _texts(configuration.model_dump()) if text.startswith("/")]
     return [config, *(path for path in dict.fromkeys(paths) if path.is_relative_to(config.parent) and path != config)]
 

@@ -70,10 +70,9 @@ class Arrival:
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(1, 1)
         self._listening = threading.Event()
-        self._client.on_subscribe = lambda *_: self._listening.set()
+        self._client.on_subscribe = self._on_subscribe
         self._client.connect_async("127.0.0.1", port)
         self._client.loop_start()
-        # A gateway asks only once for its limits, as soon as it is connected: somebody has to be there to answer.
         if not self._listening.wait(CONNECT_DEADLINE_S):
             raise Unavailable(f"mosquitto does not answer on port {port}")
 
@@ -107,6 +106,12 @@ class Arrival:
 
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
         client.subscribe([("tram/v1/records/#", 1), ("v1/gateway/telemetry", 1), ("v1/devices/me/rpc/request/+", 1)])
+
+    def _on_subscribe(self, client: mqtt.Client, *_: Any) -> None:
+        self._listening.set()
+        # ThingsBoard's gateway asks for its limits once, as its first question, and waits for ever for the answer. When
+        # both come back to a broker that was away it may have asked before anybody listened.
+        client.publish("v1/devices/me/rpc/response/1", json.dumps(SESSION_LIMITS), 1)
 
     def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if message.topic.startswith("tram/"):

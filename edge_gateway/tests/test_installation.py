@@ -229,11 +229,22 @@ def test_a_slow_radio_gets_a_patient_watchdog(tmp_path: Path) -> None:
     assert watchdog_s(60.0) > watchdog_s(1.0) > 240
 
 
+@pytest.mark.usefixtures("systemd_tools")
 def test_secrets_beside_the_configuration_are_for_the_gateways_group_only(tmp_path: Path) -> None:
-    plan = planned(tmp_path)
+    install(tmp_path)
+    folder = tmp_path / "etc/tram"
+    (folder / "keys").mkdir()
+    for name in ("password", "keys/office.pem"):
+        (folder / name).write_text("secret")
+        (folder / name).chmod(0o644)
+    more = '[commands]\nkeys_dir = "keys"\n'
+    text = ONE_LINE.format(state="/var/lib/tram", port="/dev/ttyUSB0") + more
+    (folder / "gateway.toml").write_text(text)
+    install(tmp_path)
 
-    rights = next(file.content for file in plan.files if file.path == Path("/etc/tmpfiles.d/tram.conf"))
-    assert f"z {tmp_path}/password 0640 root tram" in rights
+    rights = {name: (folder / name).stat().st_mode & 0o777 for name in ("gateway.toml", "password", "keys/office.pem")}
+    assert rights == dict.fromkeys(rights, 0o640)
+    assert (folder / "keys").stat().st_mode & 0o777 == 0o750
 
 
 def test_a_program_in_a_home_is_shown_alone_of_all_homes(tmp_path: Path) -> None:
