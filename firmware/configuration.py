@@ -136,6 +136,10 @@ def _station(check, content, short):
     )
 
 
+def _in(where, key):  # and not where + ".key": short strings stay in the heap for ever, and these are there already
+    return where + "." + key
+
+
 def _name(check, value):
     allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
     if not isinstance(value, str) or not 1 <= len(value) <= 32 or not all(letter in allowed for letter in value):
@@ -170,8 +174,8 @@ def _sensor(check, content, where, record_s):
     # every: read it with each n-th sample. wake_ms: its first message only wakes it, ask again after this.
     # reads: of Modbus registers; measurements: of SDI-12. power: the pin that switches its supply.
     table = check.table(content, where, _SENSOR_KEYS)
-    rows = check.rows(table.get("reads", []), where + ".reads", 16)
-    measurements = check.rows(table.get("measurements", []), where + ".measurements", 8)
+    rows = check.rows(table.get("reads", []), _in(where, "reads"), 16)
+    measurements = check.rows(table.get("measurements", []), _in(where, "measurements"), 8)
     if not rows and not measurements:
         check.fault(where, "must have reads or measurements")
     if rows and measurements:
@@ -184,17 +188,17 @@ def _sensor(check, content, where, record_s):
         check.integer(table, "warmup_ms", where, 0, 3600000, 0),
         check.integer(table, "every", where, 1, 86400, 1),
         check.integer(table, "wake_ms", where, 0, _MAX_WAIT_MS, 0),
-        _start(check, table.get("start"), where + ".start"),
+        _start(check, table.get("start"), _in(where, "start")),
         tuple([_read(check, row, "%s.reads[%d]" % (where, i), record_s) for i, row in enumerate(rows)]),
         check.integer_or_none(table, "power", where, 0, 63),
-        _burst(check, table.get("burst"), where + ".burst"),
+        _burst(check, table.get("burst"), _in(where, "burst")),
         tuple(
             [
                 _measurement(check, row, "%s.measurements[%d]" % (where, i), record_s)
                 for i, row in enumerate(measurements)
             ]
         ),
-        _wiper(check, table.get("wiper"), where + ".wiper"),
+        _wiper(check, table.get("wiper"), _in(where, "wiper")),
     )
 
 
@@ -213,7 +217,7 @@ def _wiper(check, content, where):
         check.integer(table, "busy_s", where, 1, every_s - 1),
     )
     if wiper.fc == 6 and len(wiper.values) != 1:
-        check.fault(where + ".values", "function 6 writes exactly one")
+        check.fault(_in(where, "values"), "function 6 writes exactly one")
     return wiper
 
 
@@ -235,9 +239,9 @@ def _measurement(check, content, where, record_s):
     table = check.table(content, where, ("command", "fields"))
     command = table.get("command")
     if not isinstance(command, str) or not lazy.borrow("sdi12").is_command(command):
-        check.fault(where + ".command", "must be M, C or R with what SDI-12 allows behind it, not %r" % (command,))
+        check.fault(_in(where, "command"), "must be M, C or R with what SDI-12 allows behind it, not %r" % (command,))
         command = "M"
-    rows = check.rows(table.get("fields"), where + ".fields", _MAX_FIELDS)
+    rows = check.rows(table.get("fields"), _in(where, "fields"), _MAX_FIELDS)
     fields = [_value(check, row, "%s.fields[%d]" % (where, i), record_s) for i, row in enumerate(rows)]
     return Measurement(command, tuple(fields))
 
@@ -289,24 +293,24 @@ def _start(check, content, where):
         check.number(table, "wait_factor", where, 1),
     )
     if len(start.values) > 16 or not all(0 <= value <= 65535 for value in start.values):
-        check.fault(where + ".values", "must be at most 16 numbers 0..65535")
+        check.fault(_in(where, "values"), "must be at most 16 numbers 0..65535")
     if start.fc == 6 and len(start.values) != 1:
-        check.fault(where + ".values", "function 6 writes exactly one")
+        check.fault(_in(where, "values"), "function 6 writes exactly one")
     if not 1 <= start.wait_factor <= 10:
-        check.fault(where + ".wait_factor", "must be 1..10")
+        check.fault(_in(where, "wait_factor"), "must be 1..10")
     return start
 
 
 def _read(check, content, where, record_s):
     table = check.table(content, where, ("fc", "register", "count", "fields", "status"))
     count = check.integer(table, "count", where, 1, 125)
-    rows = check.rows(table.get("fields"), where + ".fields", _MAX_FIELDS)
+    rows = check.rows(table.get("fields"), _in(where, "fields"), _MAX_FIELDS)
     return Read(
         check.choice(table, "fc", where, (3, 4)),
         check.integer(table, "register", where, 0, 65535),
         count,
         tuple([_field(check, row, "%s.fields[%d]" % (where, i), 2 * count, record_s) for i, row in enumerate(rows)]),
-        _status(check, table.get("status"), where + ".status", 2 * count),
+        _status(check, table.get("status"), _in(where, "status"), 2 * count),
     )
 
 
@@ -346,7 +350,7 @@ def _status(check, content, where, size):
     table = check.table(content, where, _STATUS_KEYS)
     at, kind, order = _place(check, table, where, size)
     if kind not in ("u8", "u16", "u32"):
-        check.fault(where + ".type", "must be unsigned, not %r" % (kind,))
+        check.fault(_in(where, "type"), "must be unsigned, not %r" % (kind,))
     return Status(
         at,
         kind,

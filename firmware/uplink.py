@@ -5,7 +5,7 @@
 # a sealed question to us is answered at once, and the rest is forgotten when the line falls silent.
 import struct
 
-from firmware import const, registers, rtu
+from firmware import const, lazy, registers, rtu
 from firmware.errors import ClockRefused, JournalError
 from firmware.record import SIZE
 
@@ -159,29 +159,7 @@ class Server:
         return 3 + most * SIZE
 
     def _identify(self, request, out):
-        code, first = request[3], request[4]
-        if request[2] != rtu.IDENTIFY_MEI:
-            return -rtu.ILLEGAL_FUNCTION
-        if code not in (1, 2, 3, 4):
-            return -rtu.ILLEGAL_VALUE
-        if code == 4:
-            chosen = [first] if first in self._objects else []
-        else:
-            chosen = [number for number in sorted(self._objects) if number >= first and (code == 3 or number < 0x80)]
-        if not chosen:
-            return -rtu.ILLEGAL_ADDRESS
-        return self._objects_out(out, code, chosen)
-
-    def _objects_out(self, out, code, chosen):
-        struct.pack_into(">BBBBBB", out, 2, rtu.IDENTIFY_MEI, code, 0x83, 0, 0, len(chosen))
-        at = 8
-        for number in chosen:
-            text = self._objects[number]
-            out[at] = number
-            out[at + 1] = len(text)
-            out[at + 2 : at + 2 + len(text)] = text
-            at += 2 + len(text)
-        return at
+        return lazy.borrow("identification").answer(self._objects, request, out)
 
 
 def _registers_out(out, image, first, count):
