@@ -48,7 +48,7 @@ def _examine_line(
     yield from ports
     if is_running:
         try:
-            yield from told_by_status(line, read_outbox(configuration, clock.now()))
+            yield from told_by_status(configuration, line, read_outbox(configuration, clock.now()))
         except sqlite3.Error as error:
             yield found("station-not-asked", line.name, why=str(error))
     elif all(verdict(finding) is not Verdict.failure for finding in ports):

@@ -33,18 +33,22 @@ def examine_stations(configuration: GatewayConfiguration, line: LineConfiguratio
         link.close()
 
 
-def told_by_status(line: LineConfiguration, status: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what the running gateway last knew of a line's stations."""
-    for station in line.stations:
-        known = status["stations"][station.id]
+def told_by_status(
+    configuration: GatewayConfiguration, line: LineConfiguration, status: dict[str, Any]
+) -> Iterator[Finding]:
+    """Yield what the running gateway last knew of a line's stations, those without a board too."""
+    addresses = {station.id: station.address for station in line.stations}
+    for name in configuration.stations_of(line.name):
+        known = status["stations"][name]
         if known["last_contact"] is None and known["reason"] == Contact.reason:
-            yield found("station-not-yet", station.id, line=line.name)
+            yield found("station-not-yet", name, line=line.name)
             continue
         if not known["reachable"]:
-            yield found("station-silent", station.id, line=line.name, address=station.address, why=known["reason"])
+            address = addresses.get(name, "-")
+            yield found("station-silent", name, line=line.name, address=address, why=known["reason"])
             continue
         backlog = (known["next_seq"] or 1) - 1 - (known["stored_through"] or 0)
-        yield found("station-polled", station.id, line=line.name, backlog=max(0, backlog))
+        yield found("station-polled", name, line=line.name, backlog=max(0, backlog))
 
 
 def _ask(
