@@ -5,6 +5,7 @@ Everything runs as in the field, in one process, so that a test can look into bo
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sqlite3
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from cloud_ingest.configuration import BrokerSettings
 from cloud_ingest.gateway_messages import GatewayMessages, Handler
@@ -43,6 +46,9 @@ from station_config.parameters import load_parameters
 NOW = 1_780_000_000
 STATION, JOURNAL = "xuan-hoa", 0x1234ABCD
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+needs_mosquitto = pytest.mark.skipif(
+    MOSQUITTO is None and os.environ.get("CI") != "true", reason="mosquitto is not installed: apt install mosquitto"
+)
 GATEWAY = "gw-mytho"
 NETWORK = """
 name = "Test"

@@ -17,10 +17,10 @@ from cloud_ingest.subscriber import Inbox, Subscribers
 from edge_gateway.configuration import BrokerConfiguration
 from edge_gateway.errors import BrokerRefused, BrokerUnreachable
 from edge_gateway.mqtt_session import MqttSession, Will
-from hil_tests.both_sides import MOSQUITTO, Broker, chain, free_port, impatient, until
+from hil_tests.both_sides import Broker, chain, free_port, impatient, needs_mosquitto, until
 
 pytestmark = [
-    pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt install mosquitto"),
+    needs_mosquitto,
     # paho leaves the socket of a failed handshake to the garbage collector
     pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning"),
 ]

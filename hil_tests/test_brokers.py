@@ -10,10 +10,10 @@ import pytest
 
 from cloud_ingest.configuration import BrokerSettings
 from cloud_ingest.gateway_messages import GatewayMessage
-from hil_tests.both_sides import MOSQUITTO, Broker, Chain, chain, impatient, until
+from hil_tests.both_sides import Broker, Chain, chain, impatient, needs_mosquitto, until
 from simulators.lying_broker import Lies, LyingBroker
 
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt install mosquitto")
+pytestmark = needs_mosquitto
 
 
 @pytest.fixture

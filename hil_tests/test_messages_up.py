@@ -16,9 +16,9 @@ from cloud_ingest.configuration import BrokerSettings
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.gateway_messages import GatewayMessage, MessageRefused, decode_message
 from edge_gateway.messages import UpMessage, encode_message
-from hil_tests.both_sides import GATEWAY, MOSQUITTO, NOW, Broker, Chain, chain, impatient, until
+from hil_tests.both_sides import GATEWAY, NOW, Broker, Chain, chain, impatient, needs_mosquitto, until
 
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt install mosquitto")
+pytestmark = needs_mosquitto
 
 
 class Desk:
