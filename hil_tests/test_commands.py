@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hil_tests.command_chain import GATEWAY, CommandChain
 from hil_tests.workshop import Workshop, configuration, prepare
 from simulators.broker import BrokerMissing
+from simulators.lines import Lines
 from simulators.processes import tail
 from station_config.command import OfStationOrGateway, Reboot, new_id, sign
 
@@ -99,6 +100,22 @@ def test_a_configuration_is_taken_and_a_broken_one_refused(chain: CommandChain) 
     assert (good["state"], bad["state"], foreign["state"]) == ("done", "failed", "failed")
     assert bad["result"]["reason"] == "the station refuses: bad configuration"
     assert "of station 'vam-kenh' at address 11" in foreign["result"]["reason"]
+
+
+def test_a_file_crosses_a_line_that_loses_and_damages(chain: CommandChain) -> None:
+    boot_of(chain)  # the line is up
+    lines = Lines(chain.folder / "lines.sock")
+    for fault in ("drop", "corrupt"):
+        lines.set_fault("radio", fault, 0.05)
+    content = configuration(FIRST, record_s=120, journal={"segment_records": 64, "max_bytes": 65536})
+    (chain.folder / "good.json").write_bytes(content + b" " * 4000)
+    order = chain.send("configuration", "--station", FIRST, "--file", str(chain.folder / "good.json"), wait=False)
+    chain.wait(lambda: "applying" in progress_of(chain), "the whole file to be there", 120)
+    lines.clear("radio")  # a trial takes three seconds here, which is too short for a bad line
+    found = chain.outcome(order)
+
+    assert found["state"] == "done", found["result"]
+    assert found["result"]["details"]["bytes"] == len(content) + 4000
 
 
 def test_firmware_reaches_a_station_while_the_records_of_all_go_on(chain: CommandChain, workshop: Workshop) -> None:
@@ -197,7 +214,7 @@ def has_come(chain: CommandChain, command: str, moment: str) -> bool:
         return bool(rows)
     if moment == "boot noted":
         return "boot" in json.loads(rows[0]["progress"] or "{}")
-    return rows[0]["state"] == "finished" or rows[0]["state"] == moment
+    return rows[0]["state"] in ("finished", moment)
 
 
 def test_a_gateway_killed_again_and_again_during_an_update_updates_once(

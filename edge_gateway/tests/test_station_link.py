@@ -10,6 +10,7 @@ from edge_gateway.configuration import LineConfiguration
 from edge_gateway.errors import LineUnavailable, LinkError, NoAnswer, NotOurStation, StationRefused
 from edge_gateway.line_client import LineClient
 from edge_gateway.station_link import StationLink
+from edge_gateway.station_upkeep import StationFile
 from edge_gateway.tests.fake_station import FakeLine, FakeStation, make_record
 
 TIMEOUT_S = 0.15
@@ -108,6 +109,18 @@ def test_an_echo_and_noise_before_an_answer_are_skipped(link: StationLink, line:
 
     assert [link.read_status(11).journal for _ in range(3)] == [0xAA] * 3
     assert link.counters(11).questions == 3
+
+
+def test_where_the_gateway_hears_itself_a_written_chunk_is_not_its_own_confirmation(
+    link: StationLink, line: FakeLine
+) -> None:
+    line.echo = True
+    link.read_status(11)
+    link.write_file(11, StationFile.CONFIGURATION, 0, b"chunk!")
+    with pytest.raises(NoAnswer):
+        link.write_file(99, StationFile.CONFIGURATION, 0, b"chunk!")
+
+    assert (link.counters(11).late_answers, link.counters(99).timeouts) == (0, 1)
 
 
 def test_an_answer_that_comes_twice_is_one_answer(link: StationLink, line: FakeLine) -> None:
