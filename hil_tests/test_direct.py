@@ -39,7 +39,7 @@ from simulators.processes import wait_for
 from station_config.clock import BenchClock
 from station_config.parameters import load_parameters
 
-RATE = 20.0
+RATE = 40.0
 START_S = 1_780_000_000.0
 INSTRUMENTS = {
     1: ("yosemitech-y504", {"water_temperature": 28.4, "oxygen_saturation": 84.2}),
@@ -61,7 +61,7 @@ river_km = 12.0
 gateway = "gw-test"
 address = 21
 hardware = "gateway"
-sample_interval_s = 10
+sample_interval_s = 20
 record_interval_s = 60
 sensors = [
 {sensors}

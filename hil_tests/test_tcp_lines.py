@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 from pymodbus.framer import FramerType
 
+from edge_gateway import station_jobs
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import ContactBook
+from edge_gateway.errands import Errand
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits
 from edge_gateway.poller import LinePoller
@@ -29,7 +32,7 @@ from simulators.board import BoardSettings, VirtualBoard
 from simulators.link import Link
 from simulators.processes import wait_for
 from station_config.board import board_configuration, encode
-from station_config.clock import SystemClock
+from station_config.clock import BenchClock, Clock, SystemClock
 from station_config.flash import board_files, flash
 from station_config.network import load_network
 
@@ -57,22 +60,26 @@ def radio(port: int, control: Path) -> AbstractContextManager[dict[str, Any]]:
     return program("simulators.link", "--listen", "0", "--to", f"127.0.0.1:{port}", "--control", str(control))
 
 
-def configuration(folder: Path, port: str, station: str, address: int, timeout_s: float) -> GatewayConfiguration:
+def configuration(
+    folder: Path, port: str, station: str, address: int, timeout_s: float, tolerance_s: float = 2.0
+) -> GatewayConfiguration:
     line = {"name": "l", "port": port, "timeout_s": timeout_s, "station": [{"id": station, "address": address}]}
     return GatewayConfiguration.model_validate(
-        {"id": "gw", "state_dir": folder, "poll_interval_s": 0.1, "clock_tolerance_s": 2.0, "line": [line]}
+        {"id": "gw", "state_dir": folder, "poll_interval_s": 0.1, "clock_tolerance_s": tolerance_s, "line": [line]}
     )
 
 
 @contextmanager
-def polled(gateway: GatewayConfiguration, outbox: Outbox) -> Iterator[ContactBook]:
+def polled(
+    gateway: GatewayConfiguration, outbox: Outbox, clock: Clock | None = None
+) -> Iterator[tuple[ContactBook, LinePoller]]:
     contacts = ContactBook(gateway.station_ids)
     stop = threading.Event()
-    poller = LinePoller(gateway, gateway.lines[0], outbox, contacts, SystemClock())
+    poller = LinePoller(gateway, gateway.lines[0], outbox, contacts, clock or SystemClock())
     thread = threading.Thread(target=poller.run, args=(stop,))
     thread.start()
     try:
-        yield contacts
+        yield contacts, poller
     finally:
         stop.set()
         thread.join(20)
@@ -134,7 +141,7 @@ def test_a_route_that_is_lost_in_silence_is_noticed_and_records_come_when_it_is_
         link = Link(control)
         link.delay(20)
         gateway = configuration(tmp_path, f"tcp://127.0.0.1:{at['port']}", "xuan-hoa", 11, 0.3)
-        with polled(gateway, outbox) as contacts:
+        with polled(gateway, outbox) as (contacts, _poller):
             wait_for(lambda: station.stored_through > 100, 30.0, "some records")
             link.blackhole(True)
             wait_for(lambda: not contacts.all()["xuan-hoa"].reachable, 30.0, "silence to be noticed")
@@ -187,16 +194,20 @@ def test_a_board_behind_a_serial_server_has_its_live_records_here_before_its_bac
         near = stack.enter_context(board_with_backlog(tmp_path))
         argv = ["simulators.serial_server", "--line", str(near), *(["--modbus"] if scheme == "tcp" else [])]
         at = stack.enter_context(program(*argv))
-        gateway = configuration(tmp_path, f"{scheme}://127.0.0.1:{at['port']}", STATION, ADDRESS, 1.5)
-        contacts = stack.enter_context(polled(gateway, outbox))
+        gateway = configuration(tmp_path, f"{scheme}://127.0.0.1:{at['port']}", STATION, ADDRESS, 1.5, 60.0)
+        clock = BenchClock(time.time(), 1_780_000_000.0, REAL)
+        contacts, poller = stack.enter_context(polled(gateway, outbox, clock))
         wait_for(lambda: bool(stored), 30.0, "the first records")
         begun = stored[0][1]
         for _ in range(3):
             _until_newer(contacts, stored)
+        errand = Errand(STATION, clock.now, clock.now() + 1e6, lambda _noted: None, {})
+        told = poller.submit(lambda link, address: station_jobs.read_logs(link, address, errand), ADDRESS).result(60.0)
         journal = contacts.all()[STATION].journal
         assert journal is not None
         progress = outbox.write(lambda store: store.progress(Series(STATION, journal)))
 
+    assert "UART 2" in told["log"], "files go through it too: what it said in the workshop"
     assert begun > BACKLOG - 70, "the newest of the backlog came first"
     assert progress.ahead, "and the backlog is still under way"
     assert progress.through < BACKLOG
