@@ -72,7 +72,7 @@ def finish_renewal(path: Path) -> Path | None:
         fresh.rename(path)
         _sync_folder(path)
     except OSError as error:
-        raise OutboxUnavailable(f"{path}: a damaged file cannot be replaced: {error.strerror}") from error
+        raise OutboxUnavailable(f"{path}: {error.strerror}; check state_dir, its rights and the disk") from error
     return aside
 
 
