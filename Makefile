@@ -33,7 +33,7 @@ bench:  ## measure against a baseline in the same run (ARGS=idle, ARGS="ingest -
 	@test -n "$(ARGS)" || { echo "which? ARGS=one of: $(subst _,-,$(basename $(notdir $(filter-out %__init__.py,$(wildcard benchmarks/*.py)))))"; exit 2; }
 	@$(BIN)/python -m benchmarks.$(subst -,_,$(firstword $(ARGS))) $(wordlist 2,99,$(ARGS))
 
-cuts:  ## cut a board's power at every flash operation, print what was lost (ARGS="journal", ARGS=--sampled)
+cuts:  ## cut the power at every write of board and gateway, print what was lost (ARGS="gateway", ARGS=--sampled)
 	@.ci/setup test
 	@$(BIN)/python -m hil_tests.cuts $(ARGS)
 
