@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -34,6 +35,8 @@ from firmware.record import (
     Record,
     decode,
 )
+from hil_tests.workshop import STATIONS, prepare
+from simulators.board import BoardSettings, VirtualBoard
 from simulators.lines import Lines
 from simulators.processes import wait_for
 from station_config.clock import BenchClock
@@ -93,6 +96,7 @@ class Site:
     folder: Path
     clock: BenchClock
     port: str
+    more: str = ""  # of gateway.toml
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -119,6 +123,7 @@ port = {free_port()}
 name = "bus"
 port = "{self.port}"
 timeout_s = 0.5
+{self.more}
 [[direct]]
 station = "cong-long"
 line = "bus"
@@ -154,14 +159,14 @@ line = "bus"
         sql.close()
         return found
 
-    def outbox_records(self) -> list[Record]:
-        """Read what the outbox has."""
+    def outbox_records(self, station: str = "cong-long") -> list[Record]:
+        """Read what the outbox has of a station."""
         if not (self.state / "outbox.sqlite").exists():
             return []
         reader = OutboxReader(self.state / "outbox.sqlite")
         try:
             found: list[Record] = []
-            for series in reader.with_buffered():
+            for series in [one for one in reader.with_buffered() if one.station == station]:
                 head = reader.oldest(series, [])
                 while head is not None:
                     piece = reader.following(head, [], 600)
@@ -205,8 +210,19 @@ def expected() -> dict[tuple[int, int], int]:
 
 @pytest.fixture(params=["serial", "rtu+tcp", "tcp"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with instruments_on(tmp_path, request.param) as site:
+        site.write()
+        site.start()
+        yield site
+        if site.process is not None and site.process.poll() is None:
+            site.kill()
+
+
+@contextmanager
+def instruments_on(tmp_path: Path, scheme: str) -> Iterator[Site]:
+    """A line with the instruments on it, in the network unless the scheme is "serial"; a board may join it."""
     clock = BenchClock(time.time(), START_S, RATE)
-    lines = {"bus": ["gateway", "instruments"]}
+    lines = {"bus": ["gateway", "instruments", "board"]}
     (tmp_path / "lines.json").write_text(
         json.dumps({"dir": str(tmp_path / "lines"), "socket": str(tmp_path / "lines.sock"), "lines": lines})
     )
@@ -230,16 +246,11 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         stack.enter_context(program(["simulators.lines", "--config", str(tmp_path / "lines.json")], clock))
         stack.enter_context(program(["simulators.world", "--config", str(tmp_path / "world.json")], clock))
         port = str(near)
-        if request.param != "serial":
-            argv = ["simulators.serial_server", "--line", str(near)] + ["--modbus"] * (request.param == "tcp")
+        if scheme != "serial":
+            argv = ["simulators.serial_server", "--line", str(near)] + ["--modbus"] * (scheme == "tcp")
             told = stack.enter_context(program(argv, clock))
-            port = f"{request.param}://127.0.0.1:{told['port']}"
-        site = Site(tmp_path, clock, port)
-        site.write()
-        site.start()
-        yield site
-        if site.process is not None and site.process.poll() is None:
-            site.kill()
+            port = f"{scheme}://127.0.0.1:{told['port']}"
+        yield Site(tmp_path, clock, port)
 
 
 def test_what_the_instruments_stand_in_is_recorded_and_carried_into_the_outbox(site: Site) -> None:
@@ -322,3 +333,27 @@ def test_instruments_that_fall_silent_are_recorded_as_missing(site: Site) -> Non
     )
     lines.clear("bus")
     site.wait_for_minutes(1)
+
+
+def test_instruments_share_their_line_with_a_station(tmp_path: Path) -> None:
+    (tmp_path / "workshop").mkdir()
+    workshop = prepare(tmp_path / "workshop")
+    shutil.copy(workshop.flash("vam-kenh"), tmp_path / "board.flash")
+    with instruments_on(tmp_path, "serial") as site:
+        settings = BoardSettings(flash=tmp_path / "board.flash", uarts={2: tmp_path / "lines/bus/board"}, rate=RATE)
+        site.more = f'[[line.station]]\nid = "vam-kenh"\naddress = {STATIONS["vam-kenh"]}'
+        site.write()
+        with VirtualBoard(settings) as board:
+            board.console.wait_for("tram station=")
+            site.start()
+            site.wait_for_minutes(3, 90.0)
+            wait_for(lambda: len(site.outbox_records("vam-kenh")) >= 2, 60.0, "the station's records")
+            site.stop()
+        records, wanted = site.outbox_records(), expected()
+        journal = site.journal_records()
+
+    assert records == journal
+    # Whatever both heard of each other on the pair, no value is another's.
+    assert {(r.sensor, r.parameter): r.count for r in records if r.sensor and r.count != MISSING} == wanted
+    assert all(wanted[r.sensor, r.parameter] == r.count for r in records if r.sensor and r.count != MISSING)
+    assert [record.seq for record in site.outbox_records("vam-kenh")][:2] == [1, 2]
