@@ -29,6 +29,7 @@ from hil_tests.cuts.gateway import GatewayCuts
 from hil_tests.cuts.journal import JournalCuts
 from hil_tests.cuts.table import SHOWN_FAULTS, Table, Tally, sample, try_all
 from hil_tests.cuts.update import UpdateCuts
+from hil_tests.disk import shim
 from simulators.virtual_board.build import build
 from simulators.virtual_board.errors import VirtualBoardMissing
 
@@ -68,7 +69,9 @@ def command(
     try:
         if ON_BOARDS & set(tables or TABLES):
             build()
-    except VirtualBoardMissing as error:
+        if GatewayCuts.name in (tables or TABLES):
+            shim.build()
+    except (VirtualBoardMissing, shim.ShimMissing) as error:
         stderr.print(f"cuts: {error}", markup=False)
         raise typer.Exit(2) from None
     _silence()
