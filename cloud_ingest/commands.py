@@ -31,6 +31,7 @@ from cloud_ingest.layer_commands import calibration, recompute
 from cloud_ingest.ledger import Range
 from cloud_ingest.quality_command import qc
 from cloud_ingest.reading import Journal, Reader
+from cloud_ingest.set_aside_command import set_aside
 from cloud_ingest.store import DATABASE
 from firmware.record import CLOCK_UNSET_BELOW, MISSING, RecordError
 from station_config.clock import clock_from_environment
@@ -52,6 +53,7 @@ DECLARATIONS_SHOWN = 20
 app.command()(qc)
 app.command()(recompute)
 app.add_typer(calibration, name="calibration")
+app.add_typer(set_aside, name="set-aside")
 
 
 @app.command()

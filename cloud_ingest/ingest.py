@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from cloud_ingest import topics
 from cloud_ingest.gateway_messages import GatewayMessages, MessageRefused, Unreadable
 from cloud_ingest.intake import Arrived, Counts, Intake
@@ -21,6 +23,9 @@ from cloud_ingest.registry import Registry
 from cloud_ingest.store import Store
 
 Outgoing = tuple[str, bytes]  # topic, payload
+RETRIES_AT_ONCE = 100
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,12 @@ class Outcome:
     def nothing(cls) -> Outcome:
         """Return the outcome of messages that lead to none."""
         return cls(Counts(), [], [])
+
+    @classmethod
+    def of(cls, several: Sequence[Outcome]) -> Outcome:
+        """Return what several outcomes come to together; counts are not added up."""
+        commits = [message for one in several for message in one.commits]
+        return cls(Counts(), commits, [message for one in several for message in one.live])
 
 
 class Ingest:
@@ -57,6 +68,18 @@ class Ingest:
             new = intake.take([one for one in messages if not topics.is_gateway_message(one.topic)])
             live = Observer(transaction, self._store, self._registry, int(now_s)).observe(new)
         return Outcome(intake.counts, [*_message_commits(handled), *intake.commit_messages()], live)
+
+    def retry(self, now_s: float) -> Outcome:
+        """Try again what a person wants tried again. Raises StoreUnavailable."""
+        with self._store.transaction() as transaction:
+            wanted = transaction.wanted_again(RETRIES_AT_ONCE)
+        outcomes = []
+        for aside, message in wanted:
+            outcomes.append(self.store_group([message], now_s))
+            with self._store.transaction() as transaction:
+                gone = transaction.settle(aside)
+            log.info("tried again", set_aside=aside.id, topic=aside.topic, stored=gone)
+        return Outcome.of(outcomes)
 
     def _handle(self, messages: Sequence[Arrived], now_s: float) -> dict[str, list[str]]:
         """Hand messages to their handlers; return the ids that are done with, by gateway."""

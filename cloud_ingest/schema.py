@@ -97,6 +97,12 @@ _STEPS = (
         kind INTEGER NOT NULL, station TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         PRIMARY KEY (kind, station)) WITHOUT ROWID;
     """,
+    """
+    -- retry 1: somebody wants these bytes tried again; journal: whose record it is, NULL for a whole message
+    ALTER TABLE set_aside ADD COLUMN retry INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE set_aside ADD COLUMN journal INTEGER;
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 

@@ -36,6 +36,7 @@ from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.schema import sqlite_errors
+from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
 from firmware.record import BATCH_HEADER_SIZE, SIZE
 from station_config.calibration import Calibration
 
@@ -45,6 +46,8 @@ STORED, UNUSABLE = 1, 2
 
 # Arrivals wait here for the alert worker. When this many wait, the oldest go: by then an alert on them would be stale.
 ARRIVALS_KEPT = 2_000_000
+# Messages and records, and their bytes; beyond that the oldest go, counted.
+SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES = 20_000, 64 << 20
 SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
 
 
@@ -219,12 +222,23 @@ class Transaction:
         if len(data) > SET_ASIDE_BYTES:
             reason = f"{reason} (the first {SET_ASIDE_BYTES} of {len(data)} bytes are kept)"
         times = self._db.execute(
-            "INSERT INTO set_aside (topic, reason, bytes, digest, received_at) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (topic, digest) DO UPDATE SET times = times + 1 RETURNING times",
-            (topic, reason, data[:SET_ASIDE_BYTES], digest, now_s),
+            "INSERT INTO set_aside (topic, reason, bytes, digest, received_at, journal) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (topic, digest) DO UPDATE SET times = times + 1, retry = 0, reason = excluded.reason"
+            " RETURNING times",
+            (topic, reason, data[:SET_ASIDE_BYTES], digest, now_s, journal),
         ).fetchone()
+        if times == (1,):
+            make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
         if journal is not None and times == (1,):
             self._db.execute("UPDATE journals SET set_aside = set_aside + 1 WHERE id = ?", (journal,))
+
+    def wanted_again(self, limit: int) -> list[tuple[Aside, Message]]:
+        """Return what a person wants tried again, as messages."""
+        return wanted_again(self._db, limit)
+
+    def settle(self, tried: Aside) -> bool:
+        """Take a retried one off the shelf, unless it was set aside once more; return whether it is gone."""
+        return settle(self._db, tried)
 
     def declare_lost(self, journal: int, gateway: str, reason: str, ranges: Iterable[Range], said_at_s: int) -> None:
         """Keep what a gateway declares lost, with what it said before for the same reason as the fewest ranges."""

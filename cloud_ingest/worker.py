@@ -7,6 +7,7 @@ meanwhile. A message at which the pipeline itself fails is set aside, so that it
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ GROUP_BYTES = 250_000  # about 13,000 records: one transaction
 IDLE_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
 LAG_LIMIT_S = 30.0
+RETRY_LOOK_S = 5.0
 
 log = structlog.get_logger()
 
@@ -39,6 +41,7 @@ class IngestWorker:
     stored: Callable[[], None]  # called after each transaction
     review: Review | None = None  # what is judged again between groups of messages
     _trouble: str | None = field(default=None, init=False)
+    _next_retry: float = field(default=0.0, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what is not stored by then stays with the broker and the gateways.
@@ -51,6 +54,7 @@ class IngestWorker:
                 self._work(messages, stop)
             if self.review is not None:
                 self._review(self.review)
+            self._retry(stop)
 
     def health(self, reader: Reader) -> models.Health:
         """Return whether ingest works, and what does not."""
@@ -79,6 +83,15 @@ class IngestWorker:
             return
         for topic, payload in messages:
             self.subscriber.publish(topic, payload, qos=0, retain=True)
+
+    def _retry(self, stop: threading.Event) -> None:
+        """Try again what a person wants tried again; look for it now and then."""
+        if time.monotonic() < self._next_retry:
+            return
+        self._next_retry = time.monotonic() + RETRY_LOOK_S
+        outcome = self._patiently(lambda: self.ingest.retry(self.clock.now()), stop)
+        if outcome is not None and outcome.commits:
+            self._tell([], outcome)
 
     def _work(self, messages: list[Message], stop: threading.Event) -> None:
         try:
