@@ -1,5 +1,5 @@
 # What a wind needs and other channels do not: means of directions as vectors, and the gust. Pure, and only loaded where
-# a station has such a channel. Both are what a sampler.Channel adds to: add, interrupt, clear, result.
+# a station has such a channel. Both are what sampler.Channels adds to: add, interrupt, clear, result.
 import math
 
 from firmware import const
