@@ -132,8 +132,12 @@ class OutboxStore:
         return sum(self._sql.execute("DELETE FROM messages WHERE id = ?", (one,)).rowcount for one in ids)
 
     def note_traffic(self, day: int, number: int) -> None:
-        """Keep how many bytes went over the air on a local day (since 1970), both ways."""
-        self._sql.execute("INSERT OR REPLACE INTO traffic VALUES (?, ?)", (day, number))
+        """Keep how many bytes went over the air on a local day (since 1970), both ways; never less than is known."""
+        self._sql.execute(
+            """INSERT INTO traffic VALUES (?, ?)
+               ON CONFLICT (day) DO UPDATE SET sent_bytes = max(sent_bytes, excluded.sent_bytes)""",
+            (day, number),
+        )
         self._sql.execute("DELETE FROM traffic WHERE day < ?", (day - TRAFFIC_DAYS_KEPT,))
 
     def note_contact(self, station: str, contact: str) -> None:
@@ -154,12 +158,15 @@ class OutboxStore:
         ).fetchall()
         return Progress(self.stored_through(series) or 0).having(*ahead)
 
-    def enforce_limits(self, now: float) -> list[Loss]:
-        """Drop the oldest slices until the outbox is within its bounds; return what was declared lost."""
+    def enforce_limits(self, now: float, *, clock_is_right: bool = True) -> list[Loss]:
+        """Drop the oldest slices until the outbox is within its bounds; return what was declared lost.
+
+        By age only while `clock_is_right`: a clock that jumps a year ahead must not empty the outbox.
+        """
         losses = []
         while self.used_bytes() > self._limits.max_bytes and (series := self._oldest_series(EVER)):
             losses += self._drop_oldest(series, EVER, OUTBOX_FULL, now)
-        if now - self._age_checked_at >= AGE_CHECK_INTERVAL_S:
+        if clock_is_right and abs(now - self._age_checked_at) >= AGE_CHECK_INTERVAL_S:
             self._age_checked_at = now
             # What was received before the gateway's clock was set has no age that could be known.
             too_old = (EARLIEST_BELIEVABLE_S, now - self._limits.max_age_s)

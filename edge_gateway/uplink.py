@@ -245,7 +245,8 @@ class Uplink:
         self._batches_up.note_commits(commits)
         at_leisure_s = FREED_WITHIN_GATHERINGS * self._configuration.outbox.gather_s
         patience_s = 0.0 if messages or self._batches_up.many_being_freed else at_leisure_s
-        freeing = self._outbox.submit(lambda store: self._note(store, commits, messages), patience_s)
+        spent = self._traffic.spent(self._clock.now())
+        freeing = self._outbox.submit(lambda store: _note(store, commits, messages, spent), patience_s)
         self._freeing.append((commits, freeing))
         self.counters.commits += len(commits)
         self._choice = broker_choice.after_commit(self._choice)
@@ -264,11 +265,6 @@ class Uplink:
             self.counters.records_freed += freed
             self.counters.messages_committed += forgotten
             self._look.set()
-
-    def _note(self, store: OutboxStore, commits: list[CommittedRecords], messages: list[str]) -> tuple[int, int]:
-        """Free what is committed; the day's bytes ride along, they are worth no sync of their own."""
-        store.note_traffic(*self._traffic.spent(self._clock.now()))
-        return _free_all(store, commits), store.forget_messages(messages)
 
     def _give_up_overdue(self, session: MqttSession) -> None:
         overdue = self._batches_up.give_up_overdue(time.monotonic())
@@ -353,8 +349,12 @@ class Uplink:
         }
 
 
-def _free_all(store: OutboxStore, commits: list[CommittedRecords]) -> int:
-    return sum(store.free(series, ranges) for series, ranges in commits)
+def _note(
+    store: OutboxStore, commits: list[CommittedRecords], messages: list[str], spent: tuple[int, int]
+) -> tuple[int, int]:
+    """Free what is committed; the day's bytes ride along, they are worth no sync of their own."""
+    store.note_traffic(*spent)
+    return sum(store.free(series, ranges) for series, ranges in commits), store.forget_messages(messages)
 
 
 def _json(value: object) -> bytes:
