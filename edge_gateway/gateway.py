@@ -79,7 +79,9 @@ def run_gateway(
         _patiently(lambda: held.enter_context(_only_one(configuration.state_dir)), stop, service)
         while not stop.is_set():
             outbox = _patiently(
-                lambda: open_outbox(configuration.outbox_path, limits, clock, service.alive), stop, service
+                lambda: open_outbox(configuration.outbox_path, limits, clock, service.alive, host_clock.doubt),
+                stop,
+                service,
             )
             if outbox is None:
                 return

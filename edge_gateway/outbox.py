@@ -29,6 +29,7 @@ from station_config.clock import Clock
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
+Doubt = Callable[[], str | None]
 WRITES_WAITING_AT_MOST = 1000
 WRITES_IN_ONE_TRANSACTION = 200
 WRITE_DEADLINE_S = 120.0
@@ -44,7 +45,9 @@ class _Write(Generic[Result]):
 class Outbox:
     """Buffered records on disk. Made by `open_outbox`; `close` ends the writer."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, limits: Limits, clock: Clock, clock_doubt: Doubt
+    ) -> None:
         self.path = path
         self.damaged = threading.Event()
         self.busy_since: float | None = None
@@ -54,6 +57,7 @@ class Outbox:
         self._connection = connection
         self._store = OutboxStore(connection, limits)
         self._clock = clock
+        self._clock_doubt = clock_doubt
         self._waiting: queue.Queue[_Write[Any] | None] = queue.Queue(WRITES_WAITING_AT_MOST)
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[Sequence[Slice]], None]] = []
@@ -141,7 +145,7 @@ class Outbox:
             self._store.appended = []
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._attempt(write) for write in writes]
-            losses = self._store.enforce_limits(self._clock.now())
+            losses = self._store.enforce_limits(self._clock.now(), clock_is_right=self._clock_doubt() is None)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._give_up(writes, translated(error, self.path))
@@ -202,13 +206,20 @@ class Outbox:
             )
 
 
-def open_outbox(path: Path, limits: Limits, clock: Clock, alive: Callable[[], None] = lambda: None) -> Outbox:
+def open_outbox(
+    path: Path,
+    limits: Limits,
+    clock: Clock,
+    alive: Callable[[], None] = lambda: None,
+    clock_doubt: Doubt = lambda: None,
+) -> Outbox:
     """Return the outbox with its writer running. A corrupt file is set aside and a new one begun, and that is said.
 
-    `alive` is called now and then when that takes long. Raises OutboxUnavailable when the file cannot be used.
+    `alive` is called now and then when that takes long; `clock_doubt` says why the clock may be wrong, None when it is
+    right. Raises OutboxUnavailable when the file cannot be used.
     """
     connection, lost = _open_or_renew(path, clock, alive)
-    outbox = Outbox(path, connection, limits, clock)
+    outbox = Outbox(path, connection, limits, clock, clock_doubt)
     outbox.start()
     if lost is not None:
         log.warning("the outbox's file was empty and is begun anew", path=str(path))

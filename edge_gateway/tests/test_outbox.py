@@ -226,6 +226,21 @@ def test_records_older_than_the_outbox_keeps_are_declared_lost(opener: Opener, c
     assert (losses(outbox), held(outbox)) == ([Loss(RIVER, 1, 13, TOO_OLD)], list(range(14, 21)))
 
 
+def test_a_clock_in_doubt_drops_nothing_by_age(tmp_path: Path, clock: HandClock) -> None:
+    doubt: list[str | None] = ["it has just jumped"]
+    outbox = open_outbox(tmp_path / "o.sqlite", Limits(1 << 30, 86_400), clock, clock_doubt=lambda: doubt[0])
+    outbox.append(piece(1, 13))
+    clock.time_s += 365 * 86_400
+    outbox.append(piece(14, 20))
+    kept = held(outbox)
+    doubt[0] = None
+    outbox.append(piece(21, 26))
+    left = held(outbox)
+    outbox.close()
+
+    assert (kept, left) == (list(range(1, 21)), list(range(14, 27)))
+
+
 def test_records_from_before_the_clock_was_set_have_no_age(opener: Opener, clock: HandClock) -> None:
     outbox = opener(Limits(1 << 30, 86_400))
     clock.time_s = 300.0
