@@ -12,16 +12,18 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymodbus.client import ModbusTcpClient
 
 from edge_gateway.outbox_reader import OutboxReader
 from firmware.record import (
@@ -97,6 +99,7 @@ class Site:
     clock: BenchClock
     port: str
     more: str = ""  # of gateway.toml
+    scada_port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -127,6 +130,8 @@ timeout_s = 0.5
 [[direct]]
 station = "cong-long"
 line = "bus"
+[modbus_server]
+port = {self.scada_port}
 """
         )
 
@@ -269,8 +274,22 @@ def test_what_the_instruments_stand_in_is_recorded_and_carried_into_the_outbox(s
     assert [record.parameter for record in records[:2]] == [EVENT_BOOT, EVENT_CONFIGURATION]
     assert all(record.time % 60 == 0 for record in records if record.parameter > LAST_EVENT)
     assert [record.seq for record in records] == list(range(1, len(records) + 1))
+    assert _seen_by_scada(site, len(wanted)) == {
+        channel: pytest.approx(count / 10 ** load_parameters().by_code[channel[1]].decimals)
+        for channel, count in wanted.items()
+    }
     assert site.stop() == 0
     assert "begins again" not in site.log()
+
+
+def _seen_by_scada(site: Site, channels: int) -> dict[tuple[int, int], float]:
+    """Read the station's live registers at the gateway."""
+    client: Any = ModbusTcpClient("127.0.0.1", port=site.scada_port, timeout=5)
+    assert client.connect()
+    registers = client.read_input_registers(100, count=4 * channels, device_id=21).registers
+    client.close()
+    blocks = struct.iter_unpack(">BBHf", struct.pack(f">{4 * channels}H", *registers))
+    return {(sensor, parameter): value for sensor, parameter, _, value in blocks}
 
 
 @pytest.mark.parametrize("site", ["serial", "tcp"], indirect=True)

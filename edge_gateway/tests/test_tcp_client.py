@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymodbus.framer import FramerType
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
@@ -17,7 +19,7 @@ from edge_gateway.tcp_client import TcpClient
 from edge_gateway.tests.conftest import free_port
 from edge_gateway.tests.fake_station import FakeStation, make_record
 from edge_gateway.tests.tcp_servers import LyingServer, Piece, Question, StationServer, framed, registers
-from edge_gateway.transport import make_transport
+from edge_gateway.transport import Turn, make_transport
 
 TIMEOUT_S = 0.15
 
@@ -224,3 +226,56 @@ def test_wrong_answers_of_a_station_do_not_pass_for_its_records() -> None:
         with pytest.raises(WrongAnswer):
             link.fetch(11, 0xAA, 5, 4, 13)
         link.close()
+
+
+class Scripted:
+    """A transport that says what it is told, in pieces; then it is silent."""
+
+    name = "scripted"
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.turn = Turn()
+        self._pieces = pieces
+
+    def is_usable(self) -> bool:
+        return True
+
+    def open(self) -> None:
+        raise LineUnavailable("there is nothing to open")
+
+    def close(self) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def read(self, timeout_s: float) -> bytes:
+        return self._pieces.pop(0) if timeout_s and self._pieces else b""
+
+
+@given(
+    before=st.lists(st.integers(2, 65_535), max_size=4),
+    cuts=st.lists(st.integers(1, 60), max_size=12),
+    values=st.lists(st.integers(0, 65_535), min_size=2, max_size=2),
+)
+def test_however_the_bytes_are_cut_the_answer_is_found_behind_late_ones(
+    before: list[int], cuts: list[int], values: list[int]
+) -> None:
+    said = b"".join(framed(number, 1, registers(9, 9)) for number in before) + framed(1, 1, registers(*values))
+    pieces, at = [], 0
+    for cut in [*cuts, len(said)]:
+        pieces.append(said[at : at + cut])
+        at += cut
+
+    client = TcpClient(Scripted([piece for piece in pieces if piece]), 0.05)
+
+    assert read(client) == values
+    assert client.counters(1).late_answers == len(before)
+
+
+@given(said=st.lists(st.binary(min_size=1, max_size=300), max_size=6))
+@settings(deadline=None, max_examples=60)
+def test_whatever_is_said_is_an_answer_or_a_link_error(said: list[bytes]) -> None:
+    client = TcpClient(Scripted(said), 0.001)
+    with suppress(LinkError):
+        assert len(read(client)) == 2
