@@ -28,6 +28,7 @@ def read_status(
     with reader.one_moment():
         series = reader.series()
         kept = {station: Contact.from_json(text) for station, text in reader.contacts().items()}
+        ahead = {one: sum(last - first + 1 for first, last in known.ahead) for one, known in reader.progress().items()}
         lost, losses, used = reader.lost_records(), reader.losses(LOSSES_SHOWN), reader.used_bytes()
         commands = reader.command_states()
     contacts = {
@@ -49,6 +50,7 @@ def read_status(
             expected[station],
             days,
         )
+        | {"stored_ahead": sum(number for one, number in ahead.items() if one == (station, contact.journal))}
         for station, contact in contacts.items()
     }
     return {

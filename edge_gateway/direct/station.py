@@ -85,7 +85,10 @@ class DirectStation:
         self._journal = DirectJournal(journal_path, plan.journal_records, os.urandom)
 
     def run(self, stop: threading.Event) -> None:
-        """Sample, record and carry into the outbox until `stop` is set. Raises OutboxDamaged, OutboxClosed."""
+        """Sample, record and carry into the outbox until `stop` is set.
+
+        Raises OutboxDamaged, OutboxClosed, and OutboxUnavailable when the journal cannot be begun.
+        """
         try:
             self._journal.open()
         except JournalError as error:
@@ -93,6 +96,9 @@ class DirectStation:
             raise OutboxUnavailable(str(error)) from error
         try:
             asyncio.run(self._run(stop))
+        except JournalError as error:  # while it runs the station keeps what it cannot store; at the start it waits
+            self._note(reachable=False, reason=str(error))
+            raise OutboxUnavailable(str(error)) from error
         finally:
             self._journal.close()
 
