@@ -103,6 +103,14 @@ _STEPS = (
     ALTER TABLE set_aside ADD COLUMN journal INTEGER;
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    """
+    -- records that were taken out into an archive; the ledger goes on knowing them as stored
+    CREATE TABLE archives (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, before INTEGER NOT NULL,
+        folder TEXT NOT NULL, made_at INTEGER NOT NULL, observations INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE archived (
+        archive INTEGER NOT NULL, journal INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        PRIMARY KEY (journal, first)) WITHOUT ROWID;
+    """,
 )
 
 
