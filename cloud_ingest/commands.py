@@ -27,6 +27,7 @@ from cloud_ingest.commanding.rollout_commands import app as rollout_app
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.decode import as_dicts
 from cloud_ingest.errors import CloudError
+from cloud_ingest.import_command import import_file
 from cloud_ingest.layer_commands import calibration, recompute
 from cloud_ingest.ledger import Range
 from cloud_ingest.quality_command import qc
@@ -52,6 +53,7 @@ DECLARATIONS_SHOWN = 20
 
 app.command()(qc)
 app.command()(recompute)
+app.command("import")(import_file)
 app.add_typer(calibration, name="calibration")
 app.add_typer(set_aside, name="set-aside")
 
