@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alerts.errors import AlertsError
 from cloud_ingest.audit import account_for
+from cloud_ingest.backup_command import backup, restore
 from cloud_ingest.broker_command import broker_files
 from cloud_ingest.commanding.commands import app as command_app
 from cloud_ingest.commanding.rollout_commands import app as rollout_app
@@ -53,6 +54,8 @@ DECLARATIONS_SHOWN = 20
 
 app.command()(qc)
 app.command()(recompute)
+app.command()(backup)
+app.command()(restore)
 app.command("import")(import_file)
 app.add_typer(calibration, name="calibration")
 app.add_typer(set_aside, name="set-aside")

@@ -4,6 +4,7 @@ CloudError
 ├── StoreUnavailable   the disk is full, the file is locked or cannot be written now: keep the data, wait, try again
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
 ├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
+├── BackupRefused      a backup or archive cannot be made, or is not what it should be: do what the text says
 ├── FileRefused        a file somebody named cannot be used: its text says what to mend
 ├── ChangeRefused      what somebody asked to change cannot be: its text says why
 ├── CommandUnknown     no such command or rollout, or not this gateway's: look at the id
@@ -27,6 +28,10 @@ class StoreRefused(CloudError):
 
 class AuthorityRefused(CloudError):
     """The files of the certificate authority cannot be used, or a name cannot have a certificate."""
+
+
+class BackupRefused(CloudError):
+    """A backup or an archive cannot be made or used, and nothing was changed by it."""
 
 
 class FileRefused(CloudError):
