@@ -111,7 +111,7 @@ def test_a_file_crosses_a_line_that_loses_and_damages(chain: CommandChain) -> No
     (chain.folder / "good.json").write_bytes(content + b" " * 4000)
     order = chain.send("configuration", "--station", FIRST, "--file", str(chain.folder / "good.json"), wait=False)
     chain.wait(lambda: "applying" in progress_of(chain), "the whole file to be there", 120)
-    lines.clear("radio")  # a trial takes three seconds here, which is too short for a bad line
+    lines.clear("radio")  # a trial takes 22 s here, which is too short for a bad line
     found = chain.outcome(order)
 
     assert found["state"] == "done", found["result"]
