@@ -111,7 +111,22 @@ _STEPS = (
         archive INTEGER NOT NULL, journal INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         PRIMARY KEY (journal, first)) WITHOUT ROWID;
     """,
+    """
+    -- what an hour (level 1) and a local day (level 2) of a series come to, start < time <= end; see aggregates.py
+    CREATE TABLE rollups (
+        series INTEGER NOT NULL, level INTEGER NOT NULL, start INTEGER NOT NULL, n INTEGER NOT NULL,
+        n_usable INTEGER NOT NULL, n_good INTEGER NOT NULL, total REAL, lowest REAL, highest REAL, first REAL,
+        last REAL, rise REAL, n_vector INTEGER NOT NULL, east REAL, north REAL,
+        PRIMARY KEY (series, level, start)) WITHOUT ROWID;
+    -- where the log has changed since: block * 86400 < time <= (block + 1) * 86400
+    CREATE TABLE rollup_marks (
+        block INTEGER NOT NULL, series INTEGER NOT NULL, PRIMARY KEY (block, series)) WITHOUT ROWID;
+    INSERT INTO rollup_marks SELECT DISTINCT (time - 1) / 86400, series FROM log;
+    -- the time zone and the scales that the rollups were made with
+    CREATE TABLE rollup_basis (basis TEXT NOT NULL);
+    """,
 )
+SCHEMA = len(_STEPS)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
