@@ -37,14 +37,14 @@ class DirectClock:
         self._clock = clock
         self._on_step = on_step
         self._host_doubt = host_doubt
-        self._rate = float(getattr(clock, "rate", 1.0))  # of the bench
+        self.rate = float(getattr(clock, "rate", 1.0))  # of the bench
         self._began = self._looked = time.monotonic()
         self._shown = clock.now()
         self.is_set = self._shown >= EARLIEST_BELIEVABLE_S and host_doubt() is None
 
     def uptime_s(self) -> int:
         """Return seconds since the start."""
-        return int((time.monotonic() - self._began) * self._rate)
+        return int((time.monotonic() - self._began) * self.rate)
 
     def now(self) -> int:
         """Return unix seconds; seconds since the start while the clock is not set."""
@@ -63,11 +63,11 @@ class DirectClock:
     def jumped(self) -> int:
         """Look at the clock and tell its steps. Return 0: the host's clock is never set back from here."""
         looked, shown = time.monotonic(), self._clock.now()
-        moved_s = shown - self._shown - (looked - self._looked) * self._rate
+        moved_s = shown - self._shown - (looked - self._looked) * self.rate
         believable = shown >= EARLIEST_BELIEVABLE_S
         if self.is_set and not believable:
             self.is_set = False
-        elif self.is_set and abs(moved_s) > TOLERATED_STEP_S * max(1.0, self._rate / 10):
+        elif self.is_set and abs(moved_s) > TOLERATED_STEP_S * max(1.0, self.rate / 10):
             self._tell(shown, round(moved_s))
         elif not self.is_set and believable and self._host_doubt() is None:
             self._tell(shown, int(shown) - self.uptime_s())

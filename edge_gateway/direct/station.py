@@ -28,6 +28,7 @@ from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
 from edge_gateway.slices import Loss, Progress, Series, Slice
 from edge_gateway.station_policy import OVERWRITTEN
+from firmware import ticks as real_ticks
 from firmware.errors import JournalError
 from firmware.instruments import Instrument
 from firmware.record import EVENT_CLOCK_SET, NO_VALUE, NOT_EVALUATED
@@ -39,7 +40,8 @@ log = structlog.get_logger()
 
 InstrumentClient = RtuInstruments | TcpInstruments
 RECORDS_AT_ONCE = 600
-LOOK_S = 0.1
+LOOK_S = 0.25
+LEAST_SLEEP_MS = 100  # a board looks at its clock every 20 ms; here each look would wake the whole process
 CONTACT_EVERY_S = 1.0
 REST_S = 5.0  # after a write that failed
 HEALTHY_S = 150.0  # firmware.station feeds its watchdog once a second while its loops come round within two minutes
@@ -110,7 +112,10 @@ class DirectStation:
         clock = DirectClock(self._clock, self._note_step, self._host_doubt)
         channels = Channels()
         instruments = [Instrument(sensor, clock, channels) for sensor in self._plan.board.sensors]
-        station = Station(self._plan.board, clock, self._journal, _Log(self._log), self._client, channels, instruments)
+        ticks = _Ticks(clock.rate)
+        station = Station(
+            self._plan.board, clock, self._journal, _Log(self._log), self._client, channels, instruments, ticks
+        )
         station.note_start(0)
         self._log.info("the gateway asks a station's instruments itself", sensors=len(instruments))
         self.feed()
@@ -205,6 +210,19 @@ class DirectStation:
             crc_errors=client.crc_errors,
             late_answers=client.late_answers,
         )
+
+
+class _Ticks:
+    """What firmware.station wants of firmware.ticks; on a bench that runs fast its loops look as often as on a board."""
+
+    ticks_ms = staticmethod(real_ticks.ticks_ms)
+    ticks_diff = staticmethod(real_ticks.ticks_diff)
+
+    def __init__(self, rate: float) -> None:
+        self._least_ms = LEAST_SLEEP_MS if rate == 1.0 else 0
+
+    def sleep_ms(self, duration_ms: float) -> Coroutine[Any, Any, None]:
+        return asyncio.sleep(max(duration_ms, self._least_ms) / 1000)
 
 
 class _Log:
