@@ -213,7 +213,7 @@ class DirectStation:
 
 
 class _Ticks:
-    """What firmware.station wants of firmware.ticks; on a bench that runs fast its loops look as often as on a board."""
+    """What firmware.station wants of firmware.ticks; on a fast bench its loops look as often as on a board."""
 
     ticks_ms = staticmethod(real_ticks.ticks_ms)
     ticks_diff = staticmethod(real_ticks.ticks_diff)
