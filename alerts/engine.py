@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, RowMapping, select
+from sqlalchemy import Connection, Engine, RowMapping, func, select
 
 from alerts import schema
 from alerts.event_store import (
@@ -110,6 +110,12 @@ class AlertEngine:
             if rule in self._rules and station in self._rules[rule].stations
             if state.active and state.since is not None and state.last_value is not None
         ]
+
+    def undelivered(self) -> int:
+        """Return how many messages to people have neither been sent nor given up."""
+        pending = select(func.count()).select_from(schema.deliveries).where(schema.deliveries.c.status == "pending")
+        with self._database.connect() as connection:
+            return int(connection.scalar(pending) or 0)
 
     def recent(self, limit: int = 50) -> list[dict[str, Any]]:
         """Return the newest events first, each with its deliveries, in the shape of /api/v1/alerts; numbers masked."""

@@ -17,6 +17,7 @@ from cloud_ingest import models, static_pages
 from cloud_ingest.audit import account_for
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.metrics import CONTENT_TYPE
 from cloud_ingest.overview import overview
 from cloud_ingest.reading import Journal, Reader, thin
 from cloud_ingest.registry import Registry
@@ -38,6 +39,7 @@ class Sources:
     registry: Registry
     clock: Clock
     health: Callable[[], models.Health]
+    metrics: Callable[[], bytes]
     rules: tuple[Rule, ...] = ()
     engine: AlertEngine | None = None
 
@@ -67,6 +69,11 @@ def _add_network_routes(app: FastAPI, sources: Sources) -> None:
         if state.status != "ok":
             response.status_code = 503
         return state
+
+    @app.get("/metrics", include_in_schema=False)
+    def get_metrics() -> Response:
+        """Return the metrics for Prometheus."""
+        return Response(sources.metrics(), media_type=CONTENT_TYPE)
 
     @app.get("/api/v1/overview")
     def get_overview() -> models.Overview:

@@ -176,11 +176,13 @@ class Alerts(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether ingest works; `problems` says what does not, in words."""
+    """Whether ingest works; `problems` says what does not, `warnings` what will not, in words."""
 
     status: Literal["ok", "failing"]
     problems: list[str]
+    warnings: list[str]
     broker_connected: bool
     ingest_lag_s: float = Field(description="how long the oldest message has been waiting to be stored")
     store_writable: bool
-    set_aside: int = Field(description="messages and records that could not be used")
+    set_aside: int | None = Field(description="messages and records that could not be used; null: not known now")
+    disk_free_bytes: int | None = Field(description="room on the disk of state_dir; null: not known now")

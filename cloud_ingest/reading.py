@@ -19,6 +19,7 @@ from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, ar
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
+from cloud_ingest.review_spans import Depth, Span, waiting_spans
 from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.store import DATABASE, STORED, UNUSABLE
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN, MISSING
@@ -188,6 +189,11 @@ class Reader:
         """Return how many different messages and records are set aside."""
         with self._connection() as connection:
             return int(connection.execute("SELECT count(*) FROM set_aside").fetchone()[0])
+
+    def waiting_spans(self, depth: Depth) -> list[Span]:
+        """Return what waits for a review of this depth."""
+        with self._connection() as connection:
+            return waiting_spans(connection, depth)
 
     def last_arrival(self) -> int:
         """Return the number of the newest arrival, 0 before the first."""

@@ -43,6 +43,7 @@ class Review:
 
     store: Store
     registry: Registry
+    _caught_up_s: float = field(default_factory=time.monotonic, init=False)
     _next: dict[Depth, float] = field(default_factory=lambda: {Depth.SOON: 0.0, Depth.SETTLE: 0.0}, init=False)
 
     def step(self, clock_s: float | None = None) -> list[Outgoing]:
@@ -56,7 +57,14 @@ class Review:
                 if spans:
                     return self._piece(transaction, depth, spans[0])
             self._next[depth] = now + every_s
+            if depth is Depth.SOON:
+                self._caught_up_s = now
         return []
+
+    def behind_s(self, clock_s: float | None = None) -> float:
+        """Return for how long more has been waiting for the soon review than it could do; 0.0 when all is done."""
+        now = time.monotonic() if clock_s is None else clock_s
+        return max(0.0, now - self._caught_up_s - SOON_EVERY_S)
 
     def finish(self) -> list[Outgoing]:
         """Do all that waits, whatever is due when."""

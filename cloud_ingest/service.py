@@ -6,6 +6,7 @@ network thread (paho) → inbox → ingest thread → store → commit messages,
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -24,14 +26,18 @@ from alerts.engine import AlertEngine
 from alerts.gateway_warnings import GatewayWarnings
 from alerts.schema import open_database, sqlite_url
 from alerts.sms import SmsSender
+from cloud_ingest import models
 from cloud_ingest.alerting import AlertWorker
 from cloud_ingest.api import Sources, make_app
 from cloud_ingest.commanding.database import open_book
 from cloud_ingest.commanding.publisher import Publisher
 from cloud_ingest.configuration import CloudConfiguration
+from cloud_ingest.errors import CloudError
 from cloud_ingest.gateway_messages import GatewayMessages, Handler
+from cloud_ingest.health import Disk, health
 from cloud_ingest.ingest import Ingest
 from cloud_ingest.losses import LossTaker
+from cloud_ingest.metrics import Service
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
@@ -99,11 +105,20 @@ def run(setup: Setup, listener: socket.socket) -> None:
             stored=alerts.arrived.set if alerts else _nothing,
             review=Review(store, setup.registry),
         )
+        metrics = Service(
+            state_dir=state_dir,
+            reader=reader,
+            registry=setup.registry,
+            clock=setup.clock,
+            worker=worker.state,
+            undelivered=alerts.engine.undelivered if alerts else None,
+        )
         sources = Sources(
             reader=reader,
             registry=setup.registry,
             clock=setup.clock,
-            health=lambda: worker.health(reader),
+            health=lambda: _health(worker, reader, state_dir),
+            metrics=metrics.text,
             rules=setup.alerts.rules if setup.alerts else (),
             engine=alerts.engine if alerts else None,
         )
@@ -139,6 +154,22 @@ def run(setup: Setup, listener: socket.socket) -> None:
             log.info("stopped")
     if failures:
         raise failures[0]
+
+
+def _health(worker: IngestWorker, reader: Reader, state_dir: Path) -> models.Health:
+    """Ask everybody; a store or disk that does not answer is a reason, and no failure of this."""
+    set_aside: int | str
+    disk: Disk | str
+    try:
+        set_aside = reader.set_aside()
+    except CloudError as error:
+        set_aside = str(error)
+    try:
+        usage = shutil.disk_usage(state_dir)
+        disk = Disk(usage.total, usage.free)
+    except OSError as error:
+        disk = f"{state_dir} is out of reach: {error.strerror}"
+    return health(worker.state(), set_aside, disk)
 
 
 def _handlers(store: Store, alerts: AlertWorker | None) -> dict[str, Handler]:

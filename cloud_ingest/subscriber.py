@@ -87,6 +87,11 @@ class Inbox:
         with self._changed:
             return time.monotonic() - self._messages[0].received_s if self._messages else 0.0
 
+    def size(self) -> tuple[int, int]:
+        """Return how many messages wait, and how many bytes."""
+        with self._changed:
+            return len(self._messages), self._bytes
+
     def close(self) -> None:
         """Let everybody who waits go."""
         with self._changed:

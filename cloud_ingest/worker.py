@@ -9,14 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
-from cloud_ingest import models
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
-from cloud_ingest.reading import Reader
+from cloud_ingest.intake import Counts
 from cloud_ingest.review import Review
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
 from station_config.clock import Clock
@@ -24,15 +23,47 @@ from station_config.clock import Clock
 GROUP_BYTES = 250_000  # about 13,000 records: one transaction
 IDLE_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
-LAG_LIMIT_S = 30.0
 RETRY_LOOK_S = 5.0
 
 log = structlog.get_logger()
 
 
 @dataclass
+class Totals:
+    """What was made durable since the start; the ingest thread writes, any thread may read."""
+
+    received: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    set_aside: int = 0
+    transactions: int = 0
+
+    def add(self, counts: Counts) -> None:
+        """Count one transaction."""
+        self.received += counts.received
+        self.stored += counts.stored
+        self.duplicates += counts.duplicates
+        self.set_aside += counts.set_aside
+        self.transactions += 1
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What the worker knows of itself at one moment; `broker_problem` and `trouble` are None when there is none."""
+
+    broker_connected: bool
+    broker_problem: str | None
+    trouble: str | None
+    lag_s: float
+    inbox_messages: int
+    inbox_bytes: int
+    review_behind_s: float
+    totals: Totals
+
+
+@dataclass
 class IngestWorker:
-    """One thread runs `run`; any thread may ask for `health`."""
+    """One thread runs `run`; any thread may ask for `state`."""
 
     ingest: Ingest
     inbox: Inbox
@@ -40,6 +71,7 @@ class IngestWorker:
     clock: Clock
     stored: Callable[[], None]  # called after each transaction
     review: Review | None = None  # what is judged again between groups of messages
+    totals: Totals = field(default_factory=Totals, init=False)
     _trouble: str | None = field(default=None, init=False)
     _next_retry: float = field(default=0.0, init=False)
 
@@ -56,23 +88,18 @@ class IngestWorker:
                 self._review(self.review)
             self._retry(stop)
 
-    def health(self, reader: Reader) -> models.Health:
-        """Return whether ingest works, and what does not."""
-        lag_s = self.inbox.oldest_age_s()
-        problems = []
-        if not self.subscriber.connected:
-            problems.append(f"no connection to the broker: {self.subscriber.problem or 'connecting'}")
-        if lag_s > LAG_LIMIT_S:
-            problems.append(f"messages have been waiting for {lag_s:.0f} s")
-        if self._trouble is not None:
-            problems.append(self._trouble)
-        return models.Health(
-            status="failing" if problems else "ok",
-            problems=problems,
+    def state(self) -> WorkerState:
+        """Return how it is."""
+        messages, size = self.inbox.size()
+        return WorkerState(
             broker_connected=self.subscriber.connected,
-            ingest_lag_s=round(lag_s, 3),
-            store_writable=self._trouble is None,
-            set_aside=reader.set_aside(),
+            broker_problem=self.subscriber.problem,
+            trouble=self._trouble,
+            lag_s=self.inbox.oldest_age_s(),
+            inbox_messages=messages,
+            inbox_bytes=size,
+            review_behind_s=self.review.behind_s() if self.review else 0.0,
+            totals=replace(self.totals),
         )
 
     def _review(self, review: Review) -> None:
@@ -148,4 +175,5 @@ class IngestWorker:
             self.subscriber.publish(topic, payload, qos=0, retain=True)
         if outcome.counts.set_aside:
             log.warning("set aside", number=outcome.counts.set_aside)
+        self.totals.add(outcome.counts)
         self.stored()
