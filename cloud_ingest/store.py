@@ -30,11 +30,13 @@ from cloud_ingest.columns import (
     SeriesKey,
     arrivals_after,
 )
-from cloud_ingest.errors import StoreRefused
+from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
+from cloud_ingest.rollup_marks import strike, waiting
+from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
 from firmware.record import BATCH_HEADER_SIZE, SIZE
@@ -71,8 +73,12 @@ class Store:
         self._stale = True  # memory does not agree with the file
 
     def __enter__(self) -> Store:
-        self._state_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._state_dir / LOCK).open("w")
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._state_dir / LOCK).open("w")
+        except OSError as error:
+            where = f"{self._state_dir} cannot be written: {error.strerror}"
+            raise StoreUnavailable(f"{where}; free the disk or mend its rights") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -168,6 +174,7 @@ class Transaction:
         self._store = store
         self._db = connection
         self.log = ObservationLog(connection)
+        self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
 
     # who: series and journals get small numbers
@@ -335,6 +342,14 @@ class Transaction:
     def waiting_spans(self, depth: Depth) -> list[Span]:
         """Return what waits for a review of this depth."""
         return waiting_spans(self._db, depth)
+
+    def waiting_rollups(self, closed_s: int, limit: int) -> tuple[int, list[int]] | None:
+        """Return (block, up to `limit` series) whose rollups have to be made again; it ended before closed_s."""
+        return waiting(self._db, closed_s, limit)
+
+    def strike_rollup_marks(self, block: int, series: Iterable[int]) -> None:
+        """Note that these rollups are what the log says."""
+        strike(self._db, block, series)
 
     def reviewed(self, depth: Depth, span: Span, left_until: int) -> None:
         """Strike a span off, but for what is left of it: from its first time to `left_until`."""
