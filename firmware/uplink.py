@@ -175,6 +175,7 @@ class Uplink:
         self._server = server
         self._heard = bytearray(2 * rtu.MAX_FRAME)
         self._held = 0
+        self._echo = b""  # what was sent last, until it is known whether the transceiver hears itself
 
     async def serve_once(self):
         # Listen for a moment; answer the question if one came. Returns whether one did.
@@ -185,8 +186,11 @@ class Uplink:
         number = await self._line.receive(self._heard, self._held, _SILENCE_MS if self._held else _LISTEN_MS)
         if not number:
             self._held = 0
+            self._echo = b""
             return False
         self._held += number
+        if self._echo:
+            self._drop_echo()
         start = rtu.find_request(self._heard, self._held, self._server.address)
         if start < 0:
             return False
@@ -194,4 +198,18 @@ class Uplink:
         self._held = 0
         await self._line.pause()
         await self._line.send(answer)
+        self._echo = answer
         return True
+
+    def _drop_echo(self):
+        # Answers to a file's questions look like questions: a board that hears itself must not answer them.
+        heard, echo = self._heard, self._echo
+        number = min(self._held, len(echo))
+        for at in range(number):
+            if heard[at] != echo[at]:
+                self._echo = b""
+                return
+        if number == len(echo):
+            self._echo = b""
+            self._held -= number
+            heard[: self._held] = heard[number : number + self._held]

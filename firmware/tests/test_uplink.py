@@ -209,6 +209,27 @@ def test_our_own_echo_is_no_question(parts):
     assert SharedLine(parts).hear(OUR_ANSWER) == []
 
 
+class LineThatEchoes(Uart):
+    """A transceiver without a driver-enable pin: what is sent is heard."""
+
+    def write(self, frame):
+        super().write(frame)
+        self.comes(1, bytes(frame))
+
+
+WRITE_FILE = rtu.seal(struct.pack(">BBBBHHH4s", ADDRESS, 21, 11, 6, 5, 0, 2, b"TRB1"))  # answered by itself
+
+
+@pytest.mark.parametrize("question", [QUESTION, WRITE_FILE], ids=["read", "write file"])
+def test_a_board_that_hears_itself_does_not_answer_its_own_answer(parts, question):
+    line = SharedLine(parts)
+    line.uart = LineThatEchoes(line.ticks)
+    line.uplink._line = Line(line.uart, 9600, None, line.ticks)
+    assert len(line.hear(question)) == 1
+    line.uart.asked.clear()
+    assert line.hear(QUESTION) == [OUR_ANSWER], "and goes on listening"
+
+
 @given(st.lists(st.binary(max_size=100), max_size=6))
 def test_whatever_is_on_the_line_the_next_question_is_answered(noise):
     line = SharedLine(Parts(configuration_of(content())))
