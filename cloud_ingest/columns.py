@@ -78,6 +78,14 @@ class Counted:
     station_failed: npt.NDArray[np.bool_]
 
 
+class Shown(NamedTuple):
+    """A series as people see it: times ascending, values (NaN: none) and flags."""
+
+    time: Ints
+    value: Floats
+    flag: Bytes
+
+
 @dataclass(frozen=True)
 class Layer:
     """The layers of one series; `calibration` 0 where no record was in force."""

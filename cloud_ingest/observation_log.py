@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed
+from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
 from cloud_ingest.quality import Test
+from cloud_ingest.rollup_marks import mark
 from firmware.record import MISSING
 
 LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
@@ -53,6 +54,7 @@ class ObservationLog:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             zip(*(column.tolist() for column in (*columns, rows.calibration, rows.failed)), strict=True),
         ).rowcount
+        mark(self._db, rows.time, rows.series)
         kept = np.ones(len(rows.time), np.bool_)
         if inserted != len(kept):
             for row in range(len(kept)):
@@ -76,6 +78,7 @@ class ObservationLog:
             " value = excluded.value, flag = excluded.flag, failed = excluded.failed",
             zip(*(column.tolist() for column in (rows.time, rows.value, rows.flag, rows.failed)), strict=True),
         )
+        mark(self._db, rows.time, rows.series)
 
     def counted(self, series: Iterable[int], first: int, last: int) -> dict[int, Counted]:
         """Return what records said of these series from first to last (times, both included)."""
@@ -92,6 +95,15 @@ class ObservationLog:
             for number, rows in self._columns(series, first, last, observed_only=False).items()
         }
 
+    def shown(self, scales: Mapping[int, float], first: int, last: int) -> dict[int, Shown]:
+        """Return what people see of series from first to last (times, both included); count / scale is a value."""
+        found = {}
+        for number, rows in self._columns(scales, first, last, observed_only=False).items():
+            counted = np.where(rows["count"] == MISSING, np.nan, rows["count"] / scales[number])
+            value = np.where(np.isnan(rows["value"]), counted, rows["value"])
+            found[number] = Shown(rows["time"], value, rows["flag"])
+        return found
+
     def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
         """Change the layers of one series at these times; a derived row that is not there is made."""
         value = layer.value.astype(object)
@@ -101,6 +113,7 @@ class ObservationLog:
         self._db.executemany(
             _PUT_DERIVED if derived else _PUT_OBSERVED, zip(*(column.tolist() for column in columns), strict=True)
         )
+        mark(self._db, layer.time, series)
 
     def blocks(self, series: Iterable[int], block_s: int) -> list[int]:
         """Return the beginnings of the blocks of time (multiples of block_s) in which these series have rows."""

@@ -1,0 +1,264 @@
+"""Rollups against a scan of the log: the same to the last bit, whatever has arrived, in whatever order."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloud_ingest import schema
+from cloud_ingest.aggregates import Buckets
+from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.columns import SeriesKey
+from cloud_ingest.local_time import By, widened
+from cloud_ingest.registry import Registry
+from cloud_ingest.review import Review
+from cloud_ingest.rollups import Measured, RollupReader, Rollups, longer, measured, scanned
+from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.tests.field import EC25, NETWORK, T0, batch
+from cloud_ingest.tests.test_ingest import SALINITY, Bench
+from cloud_ingest.tests.test_review import calibration
+from firmware.record import Record
+from station_config.instruments import load_instruments
+from station_config.network import load_network
+from station_config.parameters import load_parameters
+
+WIND_SPEED, WIND_FROM, RAIN = 67, 68, 70
+STATION = "xuan-hoa"
+DAYS = 4
+EVER = (T0 - 5 * 86400, T0 + (DAYS + 5) * 86400)
+LATER = T0 + 30 * 86400
+
+
+@contextmanager
+def a_bench(folder: Path) -> Iterator[Bench]:
+    one = Bench(folder)
+    with one.store:
+        yield one
+    one.reader.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with a_bench(tmp_path) as one:
+        yield one
+
+
+def roll(bench: Bench, now_s: float = LATER) -> int:
+    return Rollups(bench.store, bench.registry).finish(now_s)
+
+
+def series_of(bench: Bench) -> list[tuple[SeriesKey, Measured]]:
+    return [(key, measured(bench.registry, bench.store.series, key)) for key in bench.store.series]
+
+
+def answers(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
+    with bench.store.transaction() as transaction:
+        assert bench.store._connection is not None
+        reader = RollupReader(bench.store._connection, bench.registry)
+        found = {}
+        for key, one in series_of(bench):
+            found[key, By.HOUR] = reader.hours(one, widened(*EVER, By.HOUR, bench.registry.zone))
+            found[key, By.DAY] = reader.days(one, widened(*EVER, By.DAY, bench.registry.zone))
+        del transaction
+    return found
+
+
+def scan(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
+    with bench.store.transaction() as transaction:
+        found = {}
+        for key, one in series_of(bench):
+            hours = scanned(transaction.log, [one], EVER, bench.registry)[one.number]
+            found[key, By.HOUR], found[key, By.DAY] = hours, longer(hours, By.DAY, bench.registry)
+    return found
+
+
+def assert_same(one: dict[tuple[SeriesKey, By], Buckets], other: dict[tuple[SeriesKey, By], Buckets]) -> None:
+    assert one.keys() == other.keys()
+    for key, buckets in one.items():
+        assert np.array_equal(buckets["start"], other[key]["start"]), key
+        for name in buckets.dtype.names or ():
+            assert np.array_equal(buckets[name], other[key][name], equal_nan=True), (key, name)
+
+
+SHOTS = st.lists(
+    st.tuples(
+        st.sampled_from((EC25, 32, WIND_SPEED, WIND_FROM, RAIN)),
+        st.integers(0, DAYS * 24 * 2).map(lambda half: T0 + 1800 * half),
+        st.integers(0, 3000),
+        st.sampled_from((2, 2, 2, 4)),
+    ),
+    min_size=1,
+    max_size=40,
+)
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("arrive"), SHOTS),
+        st.tuples(st.just("roll"), st.integers(0, (DAYS + 1) * 24).map(lambda hour: T0 + 3600 * hour)),
+        st.just(("review", 0)),
+        st.tuples(st.just("calibrate"), st.integers(0, DAYS * 24).map(lambda hour: T0 + 3600 * hour)),
+    ),
+    min_size=2,
+    max_size=9,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
+@given(ACTIONS)
+def test_whatever_happens_in_whatever_order_rollups_say_what_the_log_says(actions: list[tuple[str, object]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, a_bench(Path(folder)) as bench:
+        seq = 1
+        for kind, what in actions:
+            if kind == "arrive":
+                assert isinstance(what, list)
+                records = [
+                    Record(seq + at, moment, count, 1, parameter, flag)
+                    for at, (parameter, moment, count, flag) in enumerate(what)
+                ]
+                seq += len(records)
+                bench.take(batch(records))
+            elif kind == "roll":
+                assert isinstance(what, int)
+                roll(bench, what)
+            elif kind == "review":
+                Review(bench.store, bench.registry).finish()
+            elif bench.store.series:
+                assert isinstance(what, int)
+                with CalibrationBook(bench.folder / DATABASE) as book:
+                    book.enter(calibration(valid_from=what))
+            assert_same(answers(bench), scan(bench))
+        roll(bench)
+        assert bench.rows("SELECT * FROM rollup_marks") == [], "all is settled"
+        assert_same(answers(bench), scan(bench))
+
+
+def minutes_of(parameter: int, counts: list[int], first_seq: int = 1, begin: int = T0) -> list[Record]:
+    return [Record(first_seq + at, begin + 60 * at, count, 1, parameter, 2) for at, count in enumerate(counts)]
+
+
+def test_the_day_that_runs_is_answered_from_the_log_and_closed_ones_from_rollups(bench: Bench) -> None:
+    bench.take(batch(minutes_of(EC25, [12000] * 200)), batch(minutes_of(EC25, [13000] * 9, 201, T0 + 2 * 86400)))
+    roll(bench, T0 + 2 * 86400 + 600)
+    assert bench.rows("SELECT count(*) FROM rollups WHERE level = 1") == [(4,)]
+    assert len(bench.rows("SELECT * FROM rollup_marks")) == 1
+    assert_same(answers(bench), scan(bench))
+
+
+def test_late_data_corrects_the_hour_and_its_day(bench: Bench) -> None:
+    bench.take(batch(minutes_of(EC25, [12000] * 30)))
+    roll(bench)
+    bench.take(batch([Record(31, T0 + 1800, 15000, 1, EC25, 2)]))
+    key = SeriesKey(STATION, 1, EC25)
+    assert answers(bench)[key, By.DAY]["highest"].tolist() == [15.0], "before the rollup is made again"
+    roll(bench)
+    assert answers(bench)[key, By.DAY]["highest"].tolist() == [15.0]
+    assert_same(answers(bench), scan(bench))
+
+
+def test_a_calibration_of_the_past_is_in_the_days_of_what_is_derived_too(bench: Bench) -> None:
+    records = [record for at in range(60) for record in (
+        Record(1 + 2 * at, T0 + 60 * at, 12000, 1, EC25, 2), Record(2 + 2 * at, T0 + 60 * at, 2700, 1, 32, 2)
+    )]  # fmt: skip
+    bench.take(batch(records))
+    Review(bench.store, bench.registry).finish()
+    roll(bench)
+    before = answers(bench)[SeriesKey(STATION, 1, SALINITY), By.DAY]["total"].tolist()
+    with CalibrationBook(bench.folder / DATABASE) as book:
+        book.enter(calibration(valid_from=T0 - 60))
+    Review(bench.store, bench.registry).finish()
+    roll(bench)
+    after = answers(bench)[SeriesKey(STATION, 1, SALINITY), By.DAY]["total"].tolist()
+    assert after[0] > before[0] * 1.1
+    assert_same(answers(bench), scan(bench))
+
+
+def test_a_late_speed_corrects_the_mean_direction_of_its_hour(bench: Bench) -> None:
+    bench.take(batch(minutes_of(WIND_FROM, [900] * 5)))
+    roll(bench)
+    direction = SeriesKey(STATION, 1, WIND_FROM)
+    assert answers(bench)[direction, By.HOUR]["n_vector"].tolist() == [0]
+    bench.take(batch(minutes_of(WIND_SPEED, [250] * 3, first_seq=6)))
+    assert answers(bench)[direction, By.HOUR]["n_vector"].tolist() == [3]
+    roll(bench)
+    assert answers(bench)[direction, By.HOUR]["n_vector"].tolist() == [3]
+    assert_same(answers(bench), scan(bench))
+
+
+def test_the_total_before_a_span_is_found_however_long_ago_and_whether_rolled_up_or_not(bench: Bench) -> None:
+    bench.take(batch(minutes_of(RAIN, [100, 150])), batch(minutes_of(RAIN, [170], 3, T0 + 3 * 86400)))
+    one = measured(bench.registry, bench.store.series, SeriesKey(STATION, 1, RAIN))
+    for settled_until in (T0 - 86400, T0 + 2 * 86400, LATER):
+        roll(bench, settled_until)
+        assert bench.store._connection is not None
+        reader = RollupReader(bench.store._connection, bench.registry)
+        hour = 3600
+        assert math.isnan(reader.last_before(one, T0 - hour - T0 % hour))
+        scale = bench.registry.scale[RAIN]
+        assert reader.last_before(one, T0 - T0 % hour + 2 * hour) == 150 / scale
+        assert reader.last_before(one, T0 - T0 % hour + 5 * 86400) == 170 / scale
+
+
+def test_another_time_zone_makes_all_of_it_anew(bench: Bench, tmp_path: Path) -> None:
+    bench.take(batch(minutes_of(EC25, [12000] * 3000)))
+    roll(bench)
+    changed = tmp_path / "changed.toml"
+    changed.write_text(f'timezone = "Asia/Kathmandu"\n{NETWORK}')
+    bench.registry = Registry(load_network(changed), load_instruments(), load_parameters())
+    assert_same(answers(bench), scan(bench))
+    roll(bench)
+    assert bench.rows("SELECT * FROM rollup_marks") == []
+    assert bench.rows("SELECT DISTINCT start % 3600 FROM rollups") == [(900,)]
+    assert_same(answers(bench), scan(bench))
+
+
+def test_archived_hours_stay_when_something_late_comes_for_their_day(bench: Bench) -> None:
+    bench.take(batch(minutes_of(EC25, [12000] * 30)))
+    roll(bench)
+    hour = bench.rows("SELECT * FROM rollups WHERE level = 1 ORDER BY start")[0]
+    with bench.store.transaction():
+        assert bench.store._connection is not None
+        bench.store._connection.execute("DELETE FROM log")
+        bench.store._connection.execute(
+            "INSERT INTO archives (digest, before, folder, made_at) VALUES ('x', ?, 'y', 0)", (T0 + 86400,)
+        )
+    bench.take(batch([Record(31, T0 + 120, 99000, 1, EC25, 2), Record(32, T0 + 7200, 20000, 1, EC25, 2)]))
+    roll(bench)
+    stored = bench.rows("SELECT * FROM rollups WHERE level = 1 ORDER BY start")
+    assert stored[0] == hour
+    assert len(stored) == 2
+    assert bench.rows("SELECT sum(n) FROM rollups WHERE level = 2") == [(31,)]
+
+
+def test_a_step_does_what_is_due_and_then_waits(bench: Bench) -> None:
+    bench.take(batch(minutes_of(EC25, [12000] * 30)))
+    work = Rollups(bench.store, bench.registry)
+    assert (work.step(LATER, 0.0), work.step(LATER, 1.0)) == (1, 0)
+    bench.take(batch([Record(31, T0 + 1800, 90000, 1, EC25, 2)]))
+    assert work.step(LATER, 30.0) == 0
+    assert work.step(LATER, 90.0) == 1
+
+
+def test_a_store_from_before_there_were_rollups_is_marked_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = next(number for number, step in enumerate(schema._STEPS) if "CREATE TABLE rollups" in step)
+    with Store(tmp_path) as store, store.transaction():
+        connection = store._connection
+        assert connection is not None
+        connection.execute("INSERT INTO log (time, series, count, flag, journal, seq) VALUES (86400, 1, 5, 2, 1, 1)")
+        connection.execute("INSERT INTO log (time, series, count, flag, journal, seq) VALUES (86401, 1, 5, 2, 1, 2)")
+        for table in ("rollups", "rollup_marks", "rollup_basis"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute(f"PRAGMA user_version = {at}")
+    monkeypatch.setattr(schema, "_STEPS", schema._STEPS[: at + 1])
+    with Store(tmp_path) as store:
+        assert store._connection is not None
+        found = store._connection.execute("SELECT block, series FROM rollup_marks ORDER BY block").fetchall()
+    assert found == [(0, 1), (1, 1)]
