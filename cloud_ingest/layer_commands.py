@@ -140,7 +140,7 @@ def recompute(
             typer.echo(json.dumps({"rows": rows}) if as_json else f"{out}: {rows} rows as of {as_of}")
             return
         if check:
-            _report(work.check(station), as_json)
+            _report(work.check(station), work.check_rollups(station), as_json)
             return
         if _is_running(configuration):
             asked = work.ask(station)
@@ -153,15 +153,19 @@ def recompute(
     typer.echo(json.dumps({"recomputed": True}) if as_json else "all layers are made again")
 
 
-def _report(differing: dict[str, int], as_json: bool) -> None:
+def _report(layers: dict[str, int], rollups: dict[str, int], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(differing))
+        typer.echo(json.dumps({"layers": layers, "rollups": rollups}))
     else:
-        for one, rows in differing.items():
+        for one, rows in layers.items():
             typer.echo(f"{one}: {rows} rows differ")
-        if not differing:
-            typer.echo("every layer is what its counts lead to")
-    if differing:
+        for one, rows in rollups.items():
+            typer.echo(
+                f"{one}: {rows} hours and days differ from the log: recompute --station {one} mends them"
+            )
+        if not layers and not rollups:
+            typer.echo("every layer is what its counts lead to, every hour and day what its layers lead to")
+    if layers or rollups:
         raise typer.Exit(FAILED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from cloud_ingest.quality import Test
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import BESIDE_S, Made, Review, differences, made_layers
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, waiting_spans
+from cloud_ingest.rollup_marks import mark_all
+from cloud_ingest.rollups import Rollups, differing
 from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.store import DATABASE, Store
 from station_config.calibration import Calibration
@@ -53,6 +56,7 @@ class Recompute:
         with sqlite_errors(), self._opened() as connection:
             for one in stations:
                 ask_for_review(connection, one, 0, ALWAYS)
+            mark_all(connection, self._numbers(station).values())
         return len(stations)
 
     def run(self, store: Store, station: str | None, told: Told) -> None:
@@ -63,6 +67,9 @@ class Recompute:
             with store.transaction() as transaction:
                 transaction.to_review(one, 0, ALWAYS)
             Review(store, self._registry).finish()
+        with store.transaction() as transaction:
+            transaction.mark_all_rollups(number for key, number in store.series.items() if key.station in stations)
+        Rollups(store, self._registry).finish(time.time())
         told(len(stations), len(stations))
 
     def check(self, station: str | None) -> dict[str, int]:
@@ -74,15 +81,23 @@ class Recompute:
         calibrations = read_calibrations(connection)
         waiting = {span.station: span.first for depth in Depth for span in waiting_spans(connection, depth)}
         books = _Books(self._series(), ObservationLog(connection))
-        differing: dict[str, int] = {}
+        found: dict[str, int] = {}
         for one in self._stations(station):
             settled_until = waiting.get(one, ALWAYS) - BESIDE_S - 1
             for span, made in self._made(one, calibrations):
                 settled = Span(one, span.first, min(span.last, settled_until))
                 rows = sum(len(layer.time) for _, layer in differences(books, books, settled, made, Depth.SETTLE))
                 if rows:
-                    differing[one] = differing.get(one, 0) + rows
-        return differing
+                    found[one] = found.get(one, 0) + rows
+        return found
+
+    def check_rollups(self, station: str | None) -> dict[str, int]:
+        """Return by station how many stored hours and days are not what the log comes to; change nothing."""
+        found: dict[str, int] = {}
+        with sqlite_errors():
+            for key, rows in differing(self._opened(), self._registry, self._series(), self._numbers(station)).items():
+                found[key.station] = found.get(key.station, 0) + rows
+        return found
 
     def write(self, out: Path, station: str | None, as_of: int) -> int:
         """Write every layer with the calibrations known at `as_of` as CSV; return the number of rows."""
@@ -124,6 +139,9 @@ class Recompute:
     def _series(self) -> dict[SeriesKey, int]:
         rows = self._opened().execute("SELECT station, sensor, parameter, id FROM series")
         return {SeriesKey(*row[:3]): row[3] for row in rows}
+
+    def _numbers(self, station: str | None) -> dict[SeriesKey, int]:
+        return {key: number for key, number in self._series().items() if station in (None, key.station)}
 
     def _stations(self, station: str | None) -> list[str]:
         known = sorted({key.station for key in self._series()})

@@ -49,3 +49,16 @@ def strike(connection: sqlite3.Connection, block: int, series: Iterable[int]) ->
     connection.executemany(
         "DELETE FROM rollup_marks WHERE block = ? AND series = ?", ((block, number) for number in series)
     )
+
+
+def mark_all(connection: sqlite3.Connection, series: Iterable[int]) -> None:
+    """Have everything of these series summed up again: what the log has, and what only rollups have."""
+    wanted = json.dumps(sorted(series))
+    pairs = connection.execute(
+        "SELECT DISTINCT (time - 1) / 86400, series FROM log WHERE series IN (SELECT value FROM json_each(:series))"
+        " UNION SELECT start / 86400, series FROM rollups WHERE series IN (SELECT value FROM json_each(:series))"
+        " UNION SELECT (start + 3599) / 86400, series FROM rollups"
+        " WHERE level = 1 AND series IN (SELECT value FROM json_each(:series))",
+        {"series": wanted},
+    ).fetchall()
+    connection.executemany("INSERT OR IGNORE INTO rollup_marks VALUES (?, ?)", pairs)

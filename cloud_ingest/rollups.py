@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ CLOSED_AFTER_S = 1800  # what comes later makes a block anew
 SERIES_AT_ONCE = 64
 LOOK_EVERY_S = 60.0
 BUDGET_S = 0.2  # of one step; then the messages that wait are stored
+BUSY_EVERY_S = 2.0
+DAYS_AT_ONCE = 10  # of a comparison
 SPEED_OF = {"wind_from_direction": "wind_speed"}
 
 Span = tuple[int, int]  # first < time <= last
@@ -71,13 +73,13 @@ class Rollups:
 
     store: Store
     registry: Registry
-    _next: float = 0.0
-    _checked: bool = False
+    _next: float = field(default=0.0, init=False)
+    _checked: bool = field(default=False, init=False)
 
-    def step(self, now_s: float, clock_s: float | None = None) -> int:
-        """Make pieces anew for a fifth of a second; return how many. Raises StoreUnavailable.
+    def step(self, now_s: float, *, busy: bool = False, clock_s: float | None = None) -> int:
+        """Make pieces anew for a fifth of a second, or while ingest is busy one now and then; return how many.
 
-        now_s: unix seconds; clock_s: monotonic.
+        now_s: unix seconds; clock_s: monotonic. Raises StoreUnavailable.
         """
         begun = time.monotonic() if clock_s is None else clock_s
         if begun < self._next:
@@ -85,6 +87,9 @@ class Rollups:
         pieces = 0
         while self._piece(int(now_s) - CLOSED_AFTER_S):
             pieces += 1
+            if busy:
+                self._next = begun + BUSY_EVERY_S
+                return pieces
             if time.monotonic() - begun > BUDGET_S:
                 return pieces
         self._next = begun + LOOK_EVERY_S
@@ -241,3 +246,50 @@ def _joined(stored: Buckets, made: Buckets, kept_before: int) -> Buckets:
     """Hours whose observations are in an archive stay as they are; what the log has of others is added."""
     kept = stored[stored["start"] < kept_before]
     return _in_order([kept, made[~np.isin(made["start"], kept["start"])]])
+
+
+def differing(
+    connection: sqlite3.Connection,
+    registry: Registry,
+    numbers: Mapping[SeriesKey, int],
+    compared: Iterable[SeriesKey],
+) -> dict[SeriesKey, int]:
+    """Return by series how many stored hours and days are not what the log comes to; marked ones are left out, and
+    those whose observations are in an archive."""
+    found: dict[SeriesKey, int] = {}
+    wanted = {key: measured(registry, numbers, key) for key in compared}
+    for span in _windows(connection, registry):
+        connection.execute("BEGIN")
+        reader = RollupReader(connection, registry)
+        made = scanned(ObservationLog(connection), list(wanted.values()), span, registry)
+        for key, one in wanted.items():
+            hours = made[one.number]
+            rows = _unlike(hours, reader.hours(one, span))
+            rows += _unlike(longer(hours, By.DAY, registry), reader.days(one, span))
+            if rows:
+                found[key] = found.get(key, 0) + rows
+        connection.execute("COMMIT")
+    return found
+
+
+def _windows(connection: sqlite3.Connection, registry: Registry) -> Iterator[Span]:
+    """Yield all the time there is, in whole local days."""
+    ends = connection.execute(
+        "SELECT min(time) - 1 AS begin, max(time) AS until FROM log UNION ALL"
+        " SELECT min(start), max(start) + 3600 FROM rollups"
+    ).fetchall()
+    begins, untils = [one for one, _ in ends if one is not None], [one for _, one in ends if one is not None]
+    archived = RollupTable(connection).archived_before()
+    if not begins or max(untils) <= archived:
+        return
+    begin = widened(archived - 1, archived, By.DAY, registry.zone)[1] if min(begins) < archived else min(begins)
+    days = days_between(begin, max(untils), registry.zone)
+    for at in range(0, len(days), DAYS_AT_ONCE):
+        part = days[at : at + DAYS_AT_ONCE]
+        yield part[0], end_of(part[-1], By.DAY, registry.zone)
+
+
+def _unlike(one: Buckets, other: Buckets) -> int:
+    """Return how many buckets are in only one of them, or not the same to the last bit."""
+    bits = [{int(row["start"]): row.tobytes() for row in buckets} for buckets in (one, other)]
+    return sum(bits[0].get(start) != bits[1].get(start) for start in bits[0].keys() | bits[1].keys())

@@ -41,6 +41,7 @@ from cloud_ingest.metrics import Service
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
+from cloud_ingest.rollups import Rollups
 from cloud_ingest.store import Store
 from cloud_ingest.subscriber import Inbox, Subscribers
 from cloud_ingest.warnings_taken import WarningTaker
@@ -104,6 +105,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             clock=setup.clock,
             stored=alerts.arrived.set if alerts else _nothing,
             review=Review(store, setup.registry),
+            rollups=Rollups(store, setup.registry),
         )
         metrics = Service(
             state_dir=state_dir,

@@ -35,7 +35,7 @@ from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
-from cloud_ingest.rollup_marks import strike, waiting
+from cloud_ingest.rollup_marks import mark_all, strike, waiting
 from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
@@ -346,6 +346,10 @@ class Transaction:
     def waiting_rollups(self, closed_s: int, limit: int) -> tuple[int, list[int]] | None:
         """Return (block, up to `limit` series) whose rollups have to be made again; it ended before closed_s."""
         return waiting(self._db, closed_s, limit)
+
+    def mark_all_rollups(self, series: Iterable[int]) -> None:
+        """Have everything of these series summed up again."""
+        mark_all(self._db, series)
 
     def strike_rollup_marks(self, block: int, series: Iterable[int]) -> None:
         """Note that these rollups are what the log says."""

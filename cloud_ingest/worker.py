@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -17,6 +18,7 @@ from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.intake import Counts
 from cloud_ingest.review import Review
+from cloud_ingest.rollups import Rollups
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
 from station_config.clock import Clock
 
@@ -71,6 +73,7 @@ class IngestWorker:
     clock: Clock
     stored: Callable[[], None]  # called after each transaction
     review: Review | None = None  # what is judged again between groups of messages
+    rollups: Rollups | None = None  # what is summed up again between them
     totals: Totals = field(default_factory=Totals, init=False)
     _trouble: str | None = field(default=None, init=False)
     _next_retry: float = field(default=0.0, init=False)
@@ -86,6 +89,9 @@ class IngestWorker:
                 self._work(messages, stop)
             if self.review is not None:
                 self._review(self.review)
+            if self.rollups is not None:
+                with suppress(StoreUnavailable):  # ingest's to tell of; it waits
+                    self.rollups.step(self.clock.now(), busy=bool(messages))
             self._retry(stop)
 
     def state(self) -> WorkerState:

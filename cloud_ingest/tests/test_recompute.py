@@ -61,9 +61,25 @@ def test_a_layer_somebody_has_changed_in_the_file_is_found_and_made_again(office
     connection.close()
     found = office.command("recompute", "--check", "--json")
     assert found.exit_code == 1
-    assert json.loads(found.stdout)["xuan-hoa"] >= 2
+    assert json.loads(found.stdout)["layers"]["xuan-hoa"] >= 2
     assert office.command("recompute", "--station", "xuan-hoa").exit_code == 0
     assert office.layers() == before
+
+
+def test_an_hour_somebody_has_changed_in_the_file_is_found_and_made_again(office: Office) -> None:
+    assert office.command("recompute").exit_code == 0
+    before = office.rows("SELECT * FROM rollups ORDER BY series, level, start")
+    assert office.command("recompute", "--check").exit_code == 0
+    with sqlite3.connect(office.folder / DATABASE) as connection:
+        connection.execute("UPDATE rollups SET highest = highest + 1 WHERE level = 1 AND start < ?", (T0 + 3600,))
+        connection.execute("DELETE FROM rollups WHERE level = 2 AND start > ?", (T0 - 3600,))
+    connection.close()
+    found = office.command("recompute", "--check", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["layers"]) == (1, {})
+    assert json.loads(found.stdout)["rollups"]["xuan-hoa"] >= 4
+    assert office.command("recompute", "--station", "xuan-hoa").exit_code == 0
+    assert office.rows("SELECT * FROM rollups ORDER BY series, level, start") == before
+    assert office.command("recompute", "--check").exit_code == 0
 
 
 def test_while_the_service_runs_it_is_asked(office: Office) -> None:

@@ -239,10 +239,10 @@ def test_archived_hours_stay_when_something_late_comes_for_their_day(bench: Benc
 def test_a_step_does_what_is_due_and_then_waits(bench: Bench) -> None:
     bench.take(batch(minutes_of(EC25, [12000] * 30)))
     work = Rollups(bench.store, bench.registry)
-    assert (work.step(LATER, 0.0), work.step(LATER, 1.0)) == (1, 0)
-    bench.take(batch([Record(31, T0 + 1800, 90000, 1, EC25, 2)]))
-    assert work.step(LATER, 30.0) == 0
-    assert work.step(LATER, 90.0) == 1
+    assert (work.step(LATER, clock_s=0.0), work.step(LATER, clock_s=1.0)) == (1, 0)
+    bench.take(batch(minutes_of(EC25, [12000] * 2, 31, T0 + 1800)), batch(minutes_of(EC25, [12000], 33, T0 + 86400)))
+    assert work.step(LATER, clock_s=30.0) == 0
+    assert [work.step(LATER, busy=True, clock_s=clock_s) for clock_s in (90.0, 91.0, 93.0, 96.0)] == [1, 0, 1, 0]
 
 
 def test_a_store_from_before_there_were_rollups_is_marked_whole(
