@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -43,8 +43,8 @@ class _Member:
     next_attempt: float = 0.0
     half_round_trip_s: float = 0.0  # by the clock that stations are set by; on the bench it runs faster
     round_trip_s: float = 0.0
-    last_answer: Fetched | None = None
-    same_answers: int = 0
+    unused: dict[int, tuple[Fetched, int]] = field(default_factory=dict)
+    """Answers that did not begin where asked, by the seq asked for, and how often in a row: believed in the end."""
     alarm: str = ""
 
 
@@ -217,9 +217,15 @@ class LinePoller:
 
     def _use(self, member: _Member, known: Known, question: Question, series: Series, fetched: Fetched) -> Known:
         """Store an answer, or declare what it proves lost, or neither; the turn asks for no more after "neither"."""
-        member.same_answers = member.same_answers + 1 if fetched == member.last_answer else 1
-        member.last_answer = fetched
-        judgement = policy.judge(question.from_seq, fetched, member.same_answers)
+        # By the seq asked for: between two questions for the backlog there may be one for live records.
+        before, times = member.unused.get(question.from_seq, (None, 0))
+        times = times + 1 if fetched == before else 1
+        judgement = policy.judge(question.from_seq, fetched, times)
+        if judgement.store or judgement.lost is not None:
+            member.unused.pop(question.from_seq, None)
+        else:
+            member.unused = {question.from_seq: (fetched, times)}
+        known = replace(known, fetches=known.fetches + 1)
         assert known.status is not None
         begins_at = known.status.first_seq
         if judgement.lost is not None:

@@ -43,7 +43,7 @@ class ClockReading:
 @dataclass(frozen=True)
 class Known:
     """What this turn knows of the station: `progress` is what has come of its records, and need not be asked again;
-    up to `stored_through` they are on disk."""
+    up to `stored_through` they are on disk. `fetches` counts the questions for records."""
 
     identified: bool
     status: StationStatus | None = None
@@ -52,6 +52,7 @@ class Known:
     host_clock_doubt: str | None = None
     progress: Progress | None = None
     stored_through: int | None = None
+    fetches: int = 0
     nothing_came: bool = False
     time_used_up: bool = False
 
@@ -143,16 +144,19 @@ def _next_records(known: Known, status: StationStatus) -> Question:
     if behind and known.time_used_up:
         return Question(Ask.REST, f"{behind} records behind, but the others' turn has come", more=True)
     if behind and not known.nothing_came:
-        return _fetch(missing, behind, status.next_seq - 1, len(progress.ahead))
+        return _fetch(missing, behind, status.next_seq - 1, len(progress.ahead), known.fetches)
     if known.stored_through is not None and status.stored_through < known.stored_through and not known.nothing_came:
         return Question(Ask.ACKNOWLEDGE, "the station may forget what is stored here", progress.through + 1, 1)
     return Question(Ask.REST, "nothing new")
 
 
-def _fetch(missing: list[Range], behind: int, last_seq: int, ranges_ahead: int) -> Question:
-    """Ask for the newest records first, then for the oldest: people wait for those, and the ring overwrites these."""
+def _fetch(missing: list[Range], behind: int, last_seq: int, ranges_ahead: int, fetches: int) -> Question:
+    """Ask for the newest records, then in turn for the oldest: people wait for those, and the ring overwrites these.
+
+    In turn, because a line that hardly keeps up with what its stations make would never come to the backlog.
+    """
     (first, last), reason = missing[0], f"{behind} records behind"
-    if behind > LIVE_RECORDS and missing[-1][1] == last_seq:
+    if behind > LIVE_RECORDS and missing[-1][1] == last_seq and fetches % 2 == 0:
         live = max(missing[-1][0], last_seq - LIVE_RECORDS + 1)
         if live == missing[-1][0] or ranges_ahead < AHEAD_AT_MOST:
             first, last, reason = live, last_seq, f"live, before {behind} records of backlog"

@@ -80,6 +80,12 @@ def test_what_is_fetched_next(progress: Progress | None, first_seq: int, expecte
     assert (question.from_seq, question.number) == expected
 
 
+def test_live_records_and_the_backlog_take_turns() -> None:
+    known = replace(TALKING, progress=None, status=acknowledged(0))
+    asked = [policy.next_question(replace(known, fetches=number), NOW, 2.0).from_seq for number in range(4)]
+    assert asked == [36, 1, 36, 1]
+
+
 def test_too_many_islands_and_the_backlog_goes_alone() -> None:
     islands = tuple((first, first + 1) for first in range(10, 10 + 4 * policy.AHEAD_AT_MOST, 4))
     status = replace(STATUS, next_seq=1001)
