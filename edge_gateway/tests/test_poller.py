@@ -161,6 +161,21 @@ def test_a_hole_in_the_journal_is_believed_after_the_same_answer_three_times(
     assert losses(outbox) == [Loss(RIVER, 20, 21, HOLE)]
 
 
+def test_a_hole_in_a_backlog_is_believed_while_live_records_go_on_coming(outbox: Outbox, station: FakeStation) -> None:
+    station.new_journal(JOURNAL, 400)
+    for seq in (20, 21):
+        del station.records[seq]
+
+    def declared_while_it_records() -> bool:
+        station.add(1)
+        return bool(losses(outbox))
+
+    with polling(outbox, station):
+        wait_for(declared_while_it_records)
+
+    assert losses(outbox) == [Loss(RIVER, 20, 21, HOLE)]
+
+
 def test_a_record_that_cannot_be_read_does_not_hold_up_the_rest(outbox: Outbox, station: FakeStation) -> None:
     station.new_journal(JOURNAL, 40)
     station.records[20] = bytes(18)
