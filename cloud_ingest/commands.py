@@ -20,6 +20,7 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerts.errors import AlertsError
+from cloud_ingest.archive_command import archive
 from cloud_ingest.audit import account_for
 from cloud_ingest.backup_command import backup, restore
 from cloud_ingest.broker_command import broker_files
@@ -55,6 +56,7 @@ DECLARATIONS_SHOWN = 20
 app.command()(qc)
 app.command()(recompute)
 app.command()(backup)
+app.command()(archive)
 app.command()(restore)
 app.command("import")(import_file)
 app.add_typer(calibration, name="calibration")

@@ -7,6 +7,7 @@
     [alerts]              # rules = "rules.toml"
     [sms]                 # url, token_file
     [commands]            # key_file, repeat_s = 30, database = "postgresql://…"
+    [retention]           # archive_after_years = 3: what tram-cloud archive takes without --before
 
 Relative paths are meant from the file's own folder.
 """
@@ -64,6 +65,12 @@ class CommandSettings(StrictModel):
     database: str | None = Field(default=None, pattern=r"^[a-z0-9+]+://")
 
 
+class RetentionSettings(StrictModel):
+    """What a person archives. The store keeps everything for ever unless somebody runs tram-cloud archive --remove."""
+
+    archive_after_years: int | None = Field(default=None, ge=1, le=100)
+
+
 class CloudConfiguration(StrictModel):
     """The whole of cloud.toml."""
 
@@ -74,6 +81,7 @@ class CloudConfiguration(StrictModel):
     alerts: AlertSettings | None = None
     sms: SmsSettings | None = None
     commands: CommandSettings = CommandSettings()
+    retention: RetentionSettings = RetentionSettings()
 
 
 def load_configuration(path: Path) -> CloudConfiguration:

@@ -84,6 +84,16 @@ class Reader:
         finally:
             self._idle.put(connection)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that sees the store as it is at one moment, whatever is written meanwhile."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
     def latest(self) -> list[Newest]:
         """Return the newest value of every series."""
         with self._connection() as connection:
@@ -147,7 +157,7 @@ class Reader:
             ).fetchall()
         records: Records = np.frombuffer(b"".join(slices), RECORD_DTYPE)
         records = records[records["seq"] > after_seq][:limit]
-        return records, _true_times(records, stamps)
+        return records, true_times(records, stamps)
 
     def journals(self) -> list[Journal]:
         """Return every journal with its ledger."""
@@ -225,7 +235,8 @@ def _raw_after(connection: sqlite3.Connection, journal: int, after_seq: int, lim
     return slices
 
 
-def _true_times(records: Records, stamps: list[tuple[int, int, int]]) -> Ints:
+def true_times(records: Records, stamps: list[tuple[int, int, int]]) -> Ints:
+    """Return the true times of records, by stamps (first seq, last seq, offset in seconds); -1 where unknown."""
     times = records["time"].astype(np.int64)
     unset = times < CLOCK_UNSET_BELOW
     result: Ints = np.where(unset, -1, times)
