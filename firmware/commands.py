@@ -85,18 +85,19 @@ def _staged(upkeep, number, argument):
 def _apply_configuration(upkeep, argument):
     path = _staged(upkeep, _CONFIGURATION, argument)
     with open(path, "rb") as file:
-        _check_configuration(upkeep, file.read())
+        _check_configuration(upkeep, file)
     upkeep.candidate().propose(path)
     upkeep.files().forget(_CONFIGURATION)
 
 
-def _check_configuration(upkeep, raw):
+def _check_configuration(upkeep, file):
     # The next start checks it whatever happens here; where there is memory enough for it now, the answer comes now.
     gc.collect()
-    if hasattr(gc, "mem_free") and gc.mem_free() < _PARSE_HEAP * len(raw) + _PARSE_MODULE:
+    if hasattr(gc, "mem_free") and gc.mem_free() < _PARSE_HEAP * file.seek(0, 2) + _PARSE_MODULE:
         return
+    file.seek(0)
     try:
-        lazy.borrow("configuration").parse(raw)
+        lazy.borrow("configuration").parse(file)
     except ConfigurationError as error:
         raise CommandRefused("bad configuration", str(error))
     except MemoryError:

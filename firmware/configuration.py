@@ -13,6 +13,7 @@ _DEFAULT_ADDRESS = const(247)
 _MAX_SENSORS = const(32)
 _MAX_FIELDS = const(64)
 _MAX_PULSES = const(4)
+_PIECE = const(256)
 _MAX_WAIT_MS = const(60000)  # an instrument may be waited for this long; the watch over the loops bears twice as much
 
 _SIZES = {"u8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4}
@@ -77,27 +78,37 @@ DEFAULT = Configuration(
     bus=Port(1, 9600, 8, None, 1, 17, 16, 4),
     uplink=Port(2, 9600, 8, None, 1, 26, 25, 27),
     journal=JournalSize(672, 524288),
-    sensors=(),
+    sensors=[],
     pulses=(),
     sdi12=None,
     hash=0,
 )
 
 
-def short_hash(raw):
+def short_hash(file):
     # The first 31 bits of the SHA-256 of the file as it lies on flash; it fits a record's count.
-    digest = hashlib.sha256(raw).digest()
+    sha = hashlib.sha256()
+    piece = file.read(_PIECE)
+    while piece:
+        sha.update(piece)
+        piece = file.read(_PIECE)
+    digest = sha.digest()
     return (digest[0] << 24 | digest[1] << 16 | digest[2] << 8 | digest[3]) >> 1
 
 
-def parse(raw):
-    # bytes of station.json -> Configuration; raises ConfigurationError that lists every fault.
+def parse(file):
+    # station.json, open for reading bytes -> Configuration; raises ConfigurationError that lists every fault. The text
+    # is never in memory as a whole.
+    short = short_hash(file)
+    file.seek(0)
     try:
-        content = json.loads(raw)
+        content = json.load(file)
     except ValueError:
         raise ConfigurationError("station.json is not JSON: flash the station again")
-    check = lazy.borrow("check").Check()
-    configuration = _station(check, content, short_hash(raw))
+    checking = lazy.borrow("check")
+    check = checking.Check()
+    configuration = _station(check, content, short)
+    checking.check_together(check, configuration, _MAX_FIELDS)
     if check.faults:
         raise ConfigurationError("station.json: " + "; ".join(check.faults))
     return configuration
@@ -112,14 +123,14 @@ def _station(check, content, short):
     if record_s % sample_s:
         check.fault("station.record_s", "must be a multiple of sample_s")
     rows = check.rows(table.get("sensors"), "sensors", _MAX_SENSORS)
-    sensors = tuple([_sensor(check, row, "sensors[%d]" % i, record_s) for i, row in enumerate(rows)])
+    sensors: list[Sensor] = []
+    while rows:  # each goes when it is done: there is no room for all of them twice
+        sensors.append(_sensor(check, rows.pop(0), "sensors[%d]" % len(sensors), record_s))
     rows = check.rows(table.get("pulses", []), "pulses", _MAX_PULSES)
     pulses = tuple([_pulse(check, row, "pulses[%d]" % i, record_s) for i, row in enumerate(rows)])
     bus, uplink = _port(check, table.get("bus"), "bus"), _port(check, table.get("uplink"), "uplink")
     # The SDI-12 line; with the UART of the bus, both have it in turn, each on its own pins.
     sdi12 = None if table.get("sdi12") is None else _port(check, table["sdi12"], "sdi12")
-    _check_together(check, sensors, pulses, sample_s, sdi12)
-    _check_pins(check, sensors, pulses, (bus, uplink) if sdi12 is None else (bus, uplink, sdi12))
     return Configuration(
         _name(check, table.get("station")),
         check.integer(table, "address", "station", 1, 247),
@@ -359,42 +370,3 @@ def _status(check, content, where, size):
         check.integer_or_none(table, "mask", where, 0, 0xFFFFFFFF),
         check.choice(table, "scope", where, ("read", "instrument"), "read"),
     )
-
-
-def _check_together(check, sensors, pulses, sample_s, sdi12):
-    # What no row can see alone.
-    numbers = [row.number for row in sensors + pulses]
-    if len(set(numbers)) != len(numbers):
-        check.fault("sensors", "two sensors have the same number")
-    if sdi12 is None and any(sensor.measurements for sensor in sensors):
-        check.fault("station.sdi12", "must be the port of the sensors that have measurements")
-    number = len(pulses)
-    for sensor in sensors:
-        fields = [field for part in sensor.reads + sensor.measurements for field in part.fields]
-        number += len(fields)
-        _check_fields(check, "sensor %d" % sensor.number, fields, sensor, sample_s)
-    if number > _MAX_FIELDS:
-        check.fault("sensors", "%d fields, the station has room for %d" % (number, _MAX_FIELDS))
-
-
-def _check_fields(check, where, fields, sensor, sample_s):
-    parameters = [field.parameter for field in fields]
-    if len(set(parameters)) != len(parameters):
-        check.fault(where, "two fields have the same parameter")
-    for field in fields:
-        if field.speed is not None and field.speed not in parameters:
-            check.fault(where, "no field has the speed's parameter %d" % field.speed)
-        if field.statistic == "gust" and sample_s * sensor.every != 1:
-            check.fault(where, "a gust of 3 s needs a sample every second")
-        if field.statistic == "direction" and sensor.burst is not None:
-            check.fault(where, "a direction is not read in bursts: sample it more often")
-
-
-def _check_pins(check, sensors, pulses, ports):
-    # One pin may switch several sensors, and that is all it may be used for.
-    used = [pin for port in ports for pin in (port.tx, port.rx, port.de)]
-    switches = {sensor.power for sensor in sensors if sensor.power is not None}
-    for pin in list(switches) + [pulse.pin for pulse in pulses]:
-        if pin in used:
-            check.fault("pin %d" % pin, "is used twice")
-        used.append(pin)

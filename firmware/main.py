@@ -1,5 +1,8 @@
 # Power on to running station. The one file that touches the board's hardware; everything else is handed what it needs.
 # The loader imports it from a slot and runs what start() returns; this file is not kept in memory meanwhile.
+#
+# What is needed only for a while follows one another, so that the heap is not fuller at the start than later: the
+# configuration, the instruments made from it, what is on trial, the uplink.
 import gc
 import os
 import sys
@@ -8,7 +11,7 @@ import time
 import machine
 
 import firmware
-from firmware import lazy, version
+from firmware import const, lazy, version
 from firmware.bus import Client
 from firmware.clock import Clock
 from firmware.errors import ConfigurationError, JournalError
@@ -17,22 +20,26 @@ from firmware.journal import Journal
 from firmware.line import Line
 from firmware.log import Log
 from firmware.sampler import Channels
-from firmware.station import Station
-from firmware.upkeep import Upkeep
-from firmware.uplink import Server, Uplink
 
 WATCHDOG_MS = 8000  # the RP2040's longest is 8.3 s
+_COLLECT_EVERY = const(1024)  # bytes of garbage while it starts
+
+# These are imported again when the configuration has gone. That they can be is seen here, where the loader can still
+# turn to the other slot.
+for _later in ("station", "upkeep", "uplink"):
+    lazy.borrow(_later)
 
 
 def start():
     # Returns the coroutine that is the station. It never ends.
     watchdog = machine.WDT(timeout=WATCHDOG_MS)
+    gc.threshold(_COLLECT_EVERY)
     clock = Clock(time, machine.RTC())
     log = Log("/log.txt", clock)
     configuration, on_trial = _load_configuration(log)
     journal = _open_journal(configuration, log)
     station, uplink = _assemble(configuration, on_trial, clock, journal, log)
-    _say_start(configuration, journal)
+    _say_start(station.id, journal)
     sys.modules.pop("firmware.main")
     delattr(firmware, "main")
     return station.run(uplink, watchdog)
@@ -68,7 +75,7 @@ def _load_confirmed(parse, log):
 
 def _parse_file(parse, path):
     with open(path, "rb") as file:
-        return parse(file.read())
+        return parse(file)
 
 
 def _open_journal(configuration, log):
@@ -85,21 +92,29 @@ def _open_journal(configuration, log):
 def _assemble(configuration, on_trial, clock, journal, log):
     channels = Channels()
     client, instruments = _instruments(configuration, channels, clock, log)
-    uplink_line = _open_line(configuration.uplink, log, "uplink")
     supplies = _supplies(configuration, instruments, log)
+    configuration.sensors.clear()  # the instruments have taken over what they need of them
     sampled = [] if client is None else instruments
     sampled += _pulse_inputs(configuration, channels, journal, log)
+    from firmware.station import Station
+    from firmware.upkeep import Upkeep
+
     station = Station(configuration, clock, journal, log, client, channels, sampled, supplies=supplies)
     _note_start(station, log)
     upkeep = Upkeep(station, firmware.__path__[1:2], log, machine.reset)  # from "/a/firmware" or "/b/firmware"
     _begin_trial(upkeep, on_trial, log)
-    if uplink_line is None:
+    return station, _uplink(configuration, station, upkeep, log)
+
+
+def _uplink(configuration, station, upkeep, log):
+    line = _open_line(configuration.uplink, log, "uplink")
+    if line is None:
         if upkeep.on_trial is not None:
             upkeep.on_trial.fail("given up: the uplink cannot be opened")
-        return station, None
-    return station, Uplink(
-        uplink_line, Server(configuration.address, configuration.station, version.TEXT, station, upkeep)
-    )
+        return None
+    from firmware.uplink import Server, Uplink
+
+    return Uplink(line, Server(configuration.address, configuration.station, version.TEXT, station, upkeep))
 
 
 def _instruments(configuration, channels, clock, log):
@@ -215,9 +230,6 @@ def _note_start(station, log):
         log.fault("start not noted", error)
 
 
-def _say_start(configuration, journal):
+def _say_start(station, journal):
     gc.collect()
-    print(
-        "tram station=%s journal=%08x next_seq=%d version=%s"
-        % (configuration.station, journal.id, journal.next_seq, version.TEXT)
-    )
+    print("tram station=%s journal=%08x next_seq=%d version=%s" % (station, journal.id, journal.next_seq, version.TEXT))

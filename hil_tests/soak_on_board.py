@@ -92,7 +92,7 @@ class Instruments:
 wall, ticks = Wall(), Ticks()
 clock = Clock(wall, wall)
 with open("/station.json", "rb") as file:
-    configuration = lazy.borrow("configuration").parse(file.read())
+    configuration = lazy.borrow("configuration").parse(file)
 journal = Journal("/journal", 128, 12 * 128 * 18, os.urandom)
 journal.open()
 log = Log("/log.txt", clock, show=lambda line: None)

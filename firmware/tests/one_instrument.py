@@ -1,5 +1,7 @@
 """The configuration of a station that has one instrument."""
 
+import io
+
 from firmware.configuration import parse
 from firmware.instruments import decode_field, packed
 from station_config.board import board_configuration, encode
@@ -24,7 +26,7 @@ def station_of(name, definition, address, **more):
         sensors=(sensor,),
     )
     network = Network(name="Thử", gateways=(Gateway(id="gw"),), stations=(station,))
-    return parse(encode(board_configuration(network, "ben-thu", {name: definition})))
+    return parse(io.BytesIO(encode(board_configuration(network, "ben-thu", {name: definition}))))
 
 
 def decoded(field, data):

@@ -2,6 +2,7 @@
 
 import asyncio
 import calendar
+import io
 import time
 
 from firmware.bus import Client
@@ -92,7 +93,7 @@ class Parts:
 def configuration_of(content):
     import json
 
-    return parse(json.dumps(content).encode())
+    return parse(io.BytesIO(json.dumps(content).encode()))
 
 
 def content(**changes):
