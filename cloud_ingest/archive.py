@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -36,7 +35,7 @@ LOGGED = "time, series, count, value, flag, journal, seq, calibration, failed"
 
 @dataclass
 class Archiver:
-    """Writes an archive of one store. `with`-less: call `write` once."""
+    """Writes one archive of one store."""
 
     database: Path
     out: Path
@@ -160,11 +159,6 @@ class Archiver:
     def _close_parts(self) -> None:
         for part in list(self._open):
             self._files.append(self._open.pop(part).close())
-
-
-def midnight(day: datetime, zone: ZoneInfo) -> int:
-    """Return when a local day begins."""
-    return int(day.replace(tzinfo=zone).timestamp())
 
 
 def raw_slices(connection: sqlite3.Connection, journal: int) -> Iterator[Records]:
