@@ -183,11 +183,15 @@ def test_firmware_whose_records_nobody_fetches_is_rolled_back(bench: Bench, work
             b"loader: slot b cannot be used: ImportError: no module named 'there_is_none'",
         ),
         (
+            ("uplink", "import struct\n", "import struct\n\nimport there_is_none\n"),
+            b"loader: slot b cannot be used: ImportError: no module named 'there_is_none'",
+        ),
+        (
             ("main", "def start():\n", "def start():\n    while True:\n        pass\n"),
             b"started again by the watchdog",
         ),
     ],
-    ids=["fails in its start", "cannot be imported", "hangs"],
+    ids=["fails in its start", "cannot be imported", "a part needed late cannot be imported", "hangs"],
 )
 def test_firmware_that_cannot_start_gives_way_and_the_gateway_reads_why(
     bench: Bench, workshop: Workshop, change: tuple[str, str, str], logged: bytes
