@@ -24,7 +24,7 @@ from cloud_ingest.decode import RECORD_DTYPE
 from cloud_ingest.ingest import Outcome
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.tests.field import JOURNAL, PRESSURE, batch, minutes
+from cloud_ingest.tests.field import JOURNAL, PRESSURE, Broker, GatewaySide, a_cloud, batch, minutes, until
 from cloud_ingest.tests.test_commands import tram_cloud
 from cloud_ingest.tests.test_ingest import Bench
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, Record, encode
@@ -283,3 +283,32 @@ def test_a_folder_with_something_else_in_it_is_left_alone(archive: Archive) -> N
     (archive.out / "holiday.jpg").write_bytes(b"")
     code, output = archive.run()
     assert (code, "not empty" in output) == (1, True)
+
+
+def test_years_are_archived_while_the_service_runs_and_goes_on_taking_in(
+    archive: Archive, broker: Broker, gateway: GatewaySide
+) -> None:
+    folder = archive.folder / "live"
+    later = [batch(minutes(5, first_seq=201 + 10 * at, first_time_s=NOW - 86400 + 300 * at)) for at in range(40)]
+    with a_cloud(folder, broker.port, now_s=NOW) as cloud:
+        gateway.send(batch(everything()))
+        gateway.await_commit(1, OLD + NEW)
+        cloud.stop()
+        cloud.start()  # what is due once a day is done at the start
+        for payload in later[:20]:
+            gateway.send(payload)
+        arguments = ("archive", "--config", str(cloud.config), "--out", str(folder / "archive"), "--before", BEFORE)
+        until(lambda: tram_cloud(*arguments, "--remove")[0] == 0, "an archive", 60)
+        for payload in (*later[20:], batch(everything())):
+            gateway.send(payload)
+        gateway.await_commit(201, 600)
+        until(lambda: cloud.get("/api/v1/ledger")[0]["duplicates_received"] >= OLD + NEW, "the duplicates")
+        ledger = cloud.get("/api/v1/ledger")[0]
+        saved = tram_cloud("backup", "--config", str(cloud.config), "--out", str(folder / "backup.tar"))
+        verified = tram_cloud("restore", str(folder / "backup.tar"), "--verify", "--json")
+    manifest = json.loads(verified[1])
+
+    assert (saved[0], verified[0]) == (0, 0)
+    assert (ledger["ranges"], ledger["stored"], ledger["conflicts"]) == ([[1, 160], [201, 600]], 560, 0)
+    assert manifest["journals"][0]["archived"] == [[1, OLD]]
+    assert manifest["journals"][0]["records"] == NEW + 400
