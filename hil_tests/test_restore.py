@@ -1,0 +1,67 @@
+"""The cloud's disk dies after the last backup: what came since is in the stations' journals, and comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cloud_ingest.tests.field import Broker, a_cloud, free_port, until
+from edge_gateway.tests.fake_station import FakeLine, FakeStation
+from edge_gateway.tests.running import RunningGateway
+
+JOURNAL = 0x1234ABCD
+
+
+def tram_cloud(*arguments: str) -> Any:
+    """The command's JSON and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cloud_ingest.commands", *arguments, "--json"], capture_output=True, check=False
+    )
+    return done.returncode, json.loads(done.stdout or b"null")
+
+
+def test_after_a_restore_gateways_without_an_outbox_bring_what_the_backup_has_not(tmp_path: Path) -> None:
+    station = FakeStation("xuan-hoa", 11, JOURNAL)
+    station.new_journal(JOURNAL, 100)
+    broker = Broker(free_port(), tmp_path)
+    broker.start()
+    saved = tmp_path / "backup.tar"
+    try:
+        with FakeLine(station) as line, a_cloud(tmp_path / "cloud", broker.port) as cloud:
+            state, config = cloud.folder / "state", ("--config", str(cloud.config))
+            (tmp_path / "gateway").mkdir()
+            gateway = RunningGateway(tmp_path / "gateway", line.port, broker.port, {"xuan-hoa": 11})
+            try:
+                gateway.start()
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 30)
+                backup = tram_cloud("backup", *config, "--out", str(saved))
+                station.add(100)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 30)
+                cloud.kill()
+                shutil.rmtree(state)
+                restored = tram_cloud("restore", str(saved), "--into", str(state), "--verify")
+                cloud.start()
+                station.add(10)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 30)
+                missing = tram_cloud("audit", *config)
+                gateway.terminate()
+                gateway.outbox.rename(gateway.outbox.with_name("before-the-restore.sqlite"))
+                gateway.start()
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 210]], "what the backup has not", 30)
+                whole = tram_cloud("audit", *config)
+            finally:
+                gateway.close()
+    finally:
+        broker.kill()
+
+    assert (backup[0], restored[0]) == (0, 0)
+    assert (missing[0], missing[1][0]["unexplained"]) == (1, [[101, 200]])
+    assert (whole[0], whole[1][0]["stored"], whole[1][0]["conflicts"]) == (0, [[1, 210]], 0)
+
+
+def _stored(ledger: Any) -> Any:
+    return ledger[0]["ranges"] if ledger else []
