@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
-from fastapi import FastAPI, HTTPException, Path, Query, Response
+from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
@@ -15,20 +14,13 @@ from alerts.engine import AlertEngine
 from alerts.rules import Rule
 from cloud_ingest import models, static_pages
 from cloud_ingest.audit import account_for
-from cloud_ingest.columns import SeriesKey
-from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.errors import QuestionRefused, StoreRefused, StoreUnavailable
 from cloud_ingest.metrics import CONTENT_TYPE
 from cloud_ingest.overview import overview
-from cloud_ingest.reading import Journal, Reader, thin
+from cloud_ingest.query_routes import StationId, add_query_routes
+from cloud_ingest.reading import Journal, Reader
 from cloud_ingest.registry import Registry
 from station_config.clock import Clock
-from station_config.parameters import Parameter
-
-SERIES_SPAN_S = 48 * 3600
-LATEST_TIME_S = 0xFFFFFFFF  # a record's time is a u32
-
-Time = Annotated[int | None, Query(ge=0, le=LATEST_TIME_S, description="unix seconds UTC")]
-StationId = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,32}$")]
 
 
 @dataclass(frozen=True)
@@ -55,6 +47,7 @@ def make_app(sources: Sources) -> FastAPI:
     )
     _add_station_routes(app, sources)
     _add_network_routes(app, sources)
+    add_query_routes(app, sources.reader, sources.registry, sources.clock)
     _add_error_answers(app)
     static_pages.add_pages(app)
     app.add_middleware(static_pages.SecurityHeaders)
@@ -98,35 +91,6 @@ def _add_network_routes(app: FastAPI, sources: Sources) -> None:
 
 def _add_station_routes(app: FastAPI, sources: Sources) -> None:
     reader = sources.reader
-
-    @app.get("/api/v1/stations/{station}/series/{parameter}")
-    def get_series(
-        station: StationId,
-        parameter: str,
-        from_s: Annotated[Time, Query(alias="from")] = None,
-        to_s: Annotated[Time, Query(alias="to")] = None,
-        sensor: Annotated[int | None, Query(ge=0, le=255)] = None,
-        limit: Annotated[int, Query(ge=2, le=100_000)] = 2000,
-    ) -> models.Series:
-        """Return a parameter over time, the last 48 hours by default; without `sensor` the lowest that has it."""
-        known = _parameter(sources.registry, parameter)
-        sensors = reader.sensors_of(station, known.code)
-        if station not in sources.registry.stations and not sensors:
-            raise HTTPException(404, f"no station {station!r}")
-        if sensor is None:
-            sensor = sensors[0] if sensors else 0
-        end = int(sources.clock.now()) if to_s is None else to_s
-        begin = max(0, end - SERIES_SPAN_S) if from_s is None else from_s
-        times, values, flags = thin(*reader.series(SeriesKey(station, sensor, known.code), begin, end), limit)
-        return models.Series(
-            station=station,
-            parameter=parameter,
-            unit=known.unit,
-            sensor=sensor,
-            times=times.tolist(),
-            values=[None if np.isnan(value) else value for value in values.tolist()],
-            flags=flags.tolist(),
-        )
 
     @app.get("/api/v1/stations/{station}/records")
     def get_records(
@@ -177,16 +141,13 @@ def _ledger_entry(journal: Journal) -> models.JournalLedger:
     )
 
 
-def _parameter(registry: Registry, name: str) -> Parameter:
-    parameter = registry.vocabulary.by_name.get(name)
-    if parameter is None or parameter.kind == "event":
-        raise HTTPException(404, f"no parameter {name!r}")
-    return parameter
-
-
 def _add_error_answers(app: FastAPI) -> None:
     def unavailable(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=503)
 
+    def refused(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=422)
+
+    app.add_exception_handler(QuestionRefused, refused)
     app.add_exception_handler(StoreUnavailable, unavailable)
     app.add_exception_handler(StoreRefused, unavailable)

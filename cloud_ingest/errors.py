@@ -5,6 +5,7 @@ CloudError
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
 ├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
 ├── BackupRefused      a backup or archive cannot be made, or is not what it should be: do what the text says
+├── QuestionRefused    a question asks for more than one answer may hold, or for what is not there: ask otherwise
 ├── FileRefused        a file somebody named cannot be used: its text says what to mend
 ├── ChangeRefused      what somebody asked to change cannot be: its text says why
 ├── CommandUnknown     no such command or rollout, or not this gateway's: look at the id
@@ -32,6 +33,10 @@ class AuthorityRefused(CloudError):
 
 class BackupRefused(CloudError):
     """A backup or an archive cannot be made or used, and nothing was changed by it."""
+
+
+class QuestionRefused(CloudError):
+    """A question cannot be answered as it is asked; the text says how to ask."""
 
 
 class FileRefused(CloudError):

@@ -73,15 +73,87 @@ class Overview(BaseModel):
 
 
 class Series(BaseModel):
-    """One parameter of one sensor over time; of more than `limit` points the extremes of equal runs are kept."""
+    """One parameter of one sensor over time; of more than `limit` points the extremes of equal runs are kept.
+
+    `failed` has for each point the tests that objected (layer flagged), `calibrations` the record that made each value
+    (layer calibrated; 0: the count itself).
+    """
 
     station: str
     parameter: str
     unit: str | None
     sensor: int
+    layer: Literal["raw", "calibrated", "flagged"]
+    thinned: bool = Field(description="points were left out: ask for less time, or with a higher limit")
     times: list[int]
     values: list[float | None]
     flags: list[int]
+    failed: list[list[str]] = []
+    calibrations: list[int] = []
+
+
+class AggregateBucket(BaseModel):
+    """What start < time <= end comes to; `n` counts all rows, of whatever flag. Null: cannot be said."""
+
+    start: int
+    end: int
+    n: int
+    n_usable: int
+    percent_good: float = Field(description="rows of flag 1 of all rows")
+    mean: float | None = Field(description="of a wind direction that of the mean vector")
+    minimum: float | None
+    maximum: float | None
+    sum: float | None = Field(description="rain, from a counter's increments; each belongs to where it ends")
+    vector_speed: float | None = Field(description="of a wind direction: the length of the mean vector, in m/s")
+    expected: int | None = Field(description="rows by the record interval, until now; null: no such station")
+    completeness: float | None = Field(description="per cent")
+
+
+class Aggregates(BaseModel):
+    """One parameter of one sensor by spans of local time; spans without a row are not there."""
+
+    station: str
+    parameter: str
+    unit: str | None
+    sensor: int
+    by: Literal["minute", "hour", "day", "month"]
+    timezone: str
+    usable_flags: list[int]
+    buckets: list[AggregateBucket]
+
+
+class NewestValue(BaseModel):
+    """The newest value of a series; a parameter the vocabulary lacks has its code for a name, and no value."""
+
+    station: str
+    sensor: int
+    parameter: str
+    unit: str | None
+    time: int
+    value: float | None
+    flag: int
+    failed: list[str]
+
+
+class SeriesCompleteness(BaseModel):
+    """How much of what a series should have had has come in whole local days, until now."""
+
+    station: str
+    sensor: int
+    parameter: str
+    expected: int | None
+    came: int
+    usable: int
+    percent: float | None
+
+
+class Completeness(BaseModel):
+    """Every series that ever had a value, from the moment `start` to `end`."""
+
+    start: int
+    end: int
+    timezone: str
+    series: list[SeriesCompleteness]
 
 
 class RecordRow(BaseModel):

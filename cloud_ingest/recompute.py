@@ -23,7 +23,8 @@ from cloud_ingest.registry import Registry
 from cloud_ingest.review import BESIDE_S, Made, Review, differences, made_layers
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, waiting_spans
 from cloud_ingest.rollup_marks import mark_all
-from cloud_ingest.rollups import Rollups, differing
+from cloud_ingest.rollup_reading import differing
+from cloud_ingest.rollups import Rollups
 from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.store import DATABASE, Store
 from station_config.calibration import Calibration

@@ -59,14 +59,15 @@ class RollupTable:
         return bool(row == (basis,))
 
     def begin_anew(self, basis: str) -> None:
-        """Forget all rollups and mark what they covered."""
+        """Forget all rollups and mark what they covered; those that only an archive could tell again stay."""
+        kept_before = self.archived_before()
         for second in (1, 3600):  # an hour may have something of two blocks
             self._db.execute(
                 "INSERT OR IGNORE INTO rollup_marks SELECT DISTINCT (start + ? - 1) / 86400, series FROM rollups"
-                " WHERE level = 1",
-                (second,),
+                " WHERE level = 1 AND start >= ?",
+                (second, kept_before),
             )
-        self._db.execute("DELETE FROM rollups")
+        self._db.execute("DELETE FROM rollups WHERE start >= ?", (kept_before,))
         self._db.execute("DELETE FROM rollup_basis")
         self._db.execute("INSERT INTO rollup_basis VALUES (?)", (basis,))
 

@@ -8,21 +8,19 @@ reading transaction. So an answer never depends on how far the work has come.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from cloud_ingest.aggregates import USABLE, Buckets, combined, of_rows, usable, wind_of
+from cloud_ingest.aggregates import USABLE, Buckets, combined, of_rows, wind_of
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.local_time import By, days_between, end_of, starts_of, widened
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.registry import Registry
-from cloud_ingest.rollup_marks import BLOCK_S, marked_blocks
-from cloud_ingest.rollup_table import RollupTable
+from cloud_ingest.rollup_marks import BLOCK_S
 from cloud_ingest.store import Store, Transaction
 
 CLOSED_AFTER_S = 1800  # what comes later makes a block anew
@@ -30,7 +28,6 @@ SERIES_AT_ONCE = 64
 LOOK_EVERY_S = 60.0
 BUDGET_S = 0.2  # of one step; then the messages that wait are stored
 BUSY_EVERY_S = 2.0
-DAYS_AT_ONCE = 10  # of a comparison
 SPEED_OF = {"wind_from_direction": "wind_speed"}
 
 Span = tuple[int, int]  # first < time <= last
@@ -165,79 +162,8 @@ def longer(buckets: Buckets, by: By, registry: Registry) -> Buckets:
     return combined(buckets, starts_of(buckets["start"] + 1, by, registry.zone))
 
 
-@dataclass(frozen=True)
-class RollupReader:
-    """Buckets of one moment of the store: call it within one reading transaction."""
-
-    connection: sqlite3.Connection
-    registry: Registry
-
-    def hours(self, one: Measured, span: Span) -> Buckets:
-        """Return the hours of a span of whole hours."""
-        stale = self._stale(one, span)
-        stored = RollupTable(self.connection).read(one.number, By.HOUR, *span)
-        parts = [stored[~_within(stored, stale)]]
-        log = ObservationLog(self.connection)
-        parts += [scanned(log, [one], part, self.registry)[one.number] for part in stale]
-        return _in_order(parts)
-
-    def days(self, one: Measured, span: Span) -> Buckets:
-        """Return the days of a span of whole local days."""
-        zone = self.registry.zone
-        stale = [widened(*part, By.DAY, zone) for part in self._stale(one, span)]
-        stored = RollupTable(self.connection).read(one.number, By.DAY, *span)
-        parts = [stored[~_within(stored, stale)]]
-        parts += [longer(self.hours(one, part), By.DAY, self.registry) for part in _merged(stale)]
-        return _in_order(parts)
-
-    def last_before(self, one: Measured, moment: int) -> float:
-        """Return the last usable value not after a moment (the border of an hour), NaN when there is none."""
-        stale = self._stale(one, (0, moment))
-        table, log = RollupTable(self.connection), ObservationLog(self.connection)
-        found = table.last_usable(one.number, moment)
-        while found is not None and _is_within(found[0], stale):
-            found = table.last_usable(one.number, found[0])
-        for first, last in reversed(stale):
-            if found is not None and last <= found[0]:
-                break
-            for end in range(last, first, -BLOCK_S):
-                rows = log.shown({one.number: one.scale}, max(end - BLOCK_S, first) + 1, end)[one.number]
-                values = rows.value[usable(rows)]
-                if len(values):
-                    return float(values[-1])
-        return float("nan") if found is None else found[1]
-
-    def _stale(self, one: Measured, span: Span) -> list[Span]:
-        """Return the parts of a span (whole hours) that the log alone knows, in order."""
-        if not RollupTable(self.connection).is_made_with(basis(self.registry)):
-            return [span]
-        blocks = marked_blocks(self.connection, one.scales, *span)
-        whole = (widened(block * BLOCK_S, (block + 1) * BLOCK_S, By.HOUR, self.registry.zone) for block in blocks)
-        return _merged([(max(first, span[0]), min(last, span[1])) for first, last in whole])
-
-
-def _merged(spans: Sequence[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for first, last in spans:
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _within(buckets: Buckets, spans: Sequence[Span]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    inside = np.zeros(len(buckets), np.bool_)
-    for first, last in spans:
-        inside |= (buckets["start"] >= first) & (buckets["start"] < last)
-    return inside
-
-
-def _is_within(start: int, spans: Sequence[Span]) -> bool:
-    return any(first <= start < last for first, last in spans)
-
-
-def _in_order(parts: Sequence[Buckets]) -> Buckets:
+def in_order(parts: Sequence[Buckets]) -> Buckets:
+    """Return all of them in order of start."""
     whole = np.concatenate(parts)
     return whole[np.argsort(whole["start"], kind="stable")]
 
@@ -245,51 +171,4 @@ def _in_order(parts: Sequence[Buckets]) -> Buckets:
 def _joined(stored: Buckets, made: Buckets, kept_before: int) -> Buckets:
     """Hours whose observations are in an archive stay as they are; what the log has of others is added."""
     kept = stored[stored["start"] < kept_before]
-    return _in_order([kept, made[~np.isin(made["start"], kept["start"])]])
-
-
-def differing(
-    connection: sqlite3.Connection,
-    registry: Registry,
-    numbers: Mapping[SeriesKey, int],
-    compared: Iterable[SeriesKey],
-) -> dict[SeriesKey, int]:
-    """Return by series how many stored hours and days are not what the log comes to; marked ones are left out, and
-    those whose observations are in an archive."""
-    found: dict[SeriesKey, int] = {}
-    wanted = {key: measured(registry, numbers, key) for key in compared}
-    for span in _windows(connection, registry):
-        connection.execute("BEGIN")
-        reader = RollupReader(connection, registry)
-        made = scanned(ObservationLog(connection), list(wanted.values()), span, registry)
-        for key, one in wanted.items():
-            hours = made[one.number]
-            rows = _unlike(hours, reader.hours(one, span))
-            rows += _unlike(longer(hours, By.DAY, registry), reader.days(one, span))
-            if rows:
-                found[key] = found.get(key, 0) + rows
-        connection.execute("COMMIT")
-    return found
-
-
-def _windows(connection: sqlite3.Connection, registry: Registry) -> Iterator[Span]:
-    """Yield all the time there is, in whole local days."""
-    ends = connection.execute(
-        "SELECT min(time) - 1 AS begin, max(time) AS until FROM log UNION ALL"
-        " SELECT min(start), max(start) + 3600 FROM rollups"
-    ).fetchall()
-    begins, untils = [one for one, _ in ends if one is not None], [one for _, one in ends if one is not None]
-    archived = RollupTable(connection).archived_before()
-    if not begins or max(untils) <= archived:
-        return
-    begin = widened(archived - 1, archived, By.DAY, registry.zone)[1] if min(begins) < archived else min(begins)
-    days = days_between(begin, max(untils), registry.zone)
-    for at in range(0, len(days), DAYS_AT_ONCE):
-        part = days[at : at + DAYS_AT_ONCE]
-        yield part[0], end_of(part[-1], By.DAY, registry.zone)
-
-
-def _unlike(one: Buckets, other: Buckets) -> int:
-    """Return how many buckets are in only one of them, or not the same to the last bit."""
-    bits = [{int(row["start"]): row.tobytes() for row in buckets} for buckets in (one, other)]
-    return sum(bits[0].get(start) != bits[1].get(start) for start in bits[0].keys() | bits[1].keys())
+    return in_order([kept, made[~np.isin(made["start"], kept["start"])]])

@@ -20,7 +20,8 @@ from cloud_ingest.columns import SeriesKey
 from cloud_ingest.local_time import By, widened
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
-from cloud_ingest.rollups import Measured, RollupReader, Rollups, longer, measured, scanned
+from cloud_ingest.rollup_reading import RollupReader
+from cloud_ingest.rollups import Measured, Rollups, longer, measured, scanned
 from cloud_ingest.store import DATABASE, Store
 from cloud_ingest.tests.field import EC25, NETWORK, T0, batch
 from cloud_ingest.tests.test_ingest import SALINITY, Bench

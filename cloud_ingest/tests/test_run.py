@@ -49,11 +49,12 @@ def test_batch_is_stored_committed_and_shown(running: Cloud, line: GatewaySide) 
     overview = running.get("/api/v1/overview")
     assert ledger == [
         {"station": "xuan-hoa", "journal": JOURNAL, "ranges": [[1, 60]], "stored": 60, "duplicates_received": 0,
-         "conflicts": 0, "set_aside": 0, "missing": []}
+         "conflicts": 0, "set_aside": 0, "missing": [], "declared_lost": []}
     ]  # fmt: skip
     assert series == {
         "station": "xuan-hoa", "parameter": "conductivity_25", "unit": "mS/cm", "sensor": 1,
-        "times": [T0 + 60 * at for at in range(30)], "values": [12.5] * 30, "flags": [1] * 30,
+        "layer": "flagged", "thinned": False, "times": [T0 + 60 * at for at in range(30)], "values": [12.5] * 30,
+        "flags": [1] * 30, "failed": [[]] * 30, "calibrations": [],
     }  # fmt: skip
     assert records["next_after_seq"] == 60
     assert records["records"][0] == {
@@ -68,6 +69,7 @@ def test_batch_is_stored_committed_and_shown(running: Cloud, line: GatewaySide) 
         ("water_temperature", "Nhiệt độ nước", 1),
         ("conductivity_25", "Độ dẫn điện ở 25 °C", 1),
         ("salinity", "Độ mặn", 1),
+        ("specific_conductance", "Độ dẫn điện riêng ở 25 °C", 1),
     ]
     until(lambda: "xuan-hoa/salinity" in line.live, "the live topic")
     assert line.live["xuan-hoa/conductivity_25"] == {
@@ -215,7 +217,8 @@ def test_openapi_describes_every_answer(running: Cloud) -> None:
     schemas = {path: route["get"]["responses"]["200"]["content"]["application/json"] for path, route in paths.items()}
     assert all(one["schema"] for one in schemas.values())
     assert sorted(schemas) == [
-        "/api/v1/alerts", "/api/v1/ledger", "/api/v1/overview", "/api/v1/stations/{station}/records",
+        "/api/v1/alerts", "/api/v1/completeness", "/api/v1/latest", "/api/v1/ledger", "/api/v1/overview",
+        "/api/v1/stations/{station}/aggregates/{parameter}", "/api/v1/stations/{station}/records",
         "/api/v1/stations/{station}/series/{parameter}", "/health",
     ]  # fmt: skip
 

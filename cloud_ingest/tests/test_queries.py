@@ -1,0 +1,250 @@
+"""Questions over HTTP: layers, sums over local time, the newest of everything, completeness; as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from cloud_ingest.api import Sources, make_app
+from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.review import Review
+from cloud_ingest.rollups import Rollups
+from cloud_ingest.store import DATABASE
+from cloud_ingest.tests.field import EC25, T0, batch, free_port, minutes, until
+from cloud_ingest.tests.test_ingest import Bench
+from cloud_ingest.tests.test_review import calibration
+from cloud_ingest.tests.test_rollups import RAIN, WIND_FROM, WIND_SPEED, minutes_of
+from firmware.record import Record
+
+MIDNIGHT = 1771002000  # 2026-02-14 00:00 in Vietnam
+STATION = "/api/v1/stations/xuan-hoa"
+
+
+@dataclass(frozen=True)
+class FixedClock:
+    at: float
+
+    def now(self) -> float:
+        return self.at
+
+
+class Office(Bench):
+    """A bench with the API over it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        sources = Sources(
+            reader=self.reader,
+            registry=self.registry,
+            clock=FixedClock(MIDNIGHT + 2 * 86400),
+            health=_nobody_asks,
+            metrics=_nobody_asks,
+        )
+        self.app = make_app(sources)
+        self.client = httpx.Client(trust_env=False)
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        config = uvicorn.Config(self.app, port=free_port(), log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        until(lambda: server.started, "the server")
+        self.client.base_url = httpx.URL(f"http://127.0.0.1:{config.port}")
+        yield
+        self.client.close()
+        server.should_exit = True
+        thread.join()
+
+    def get(self, path: str, **question: object) -> Any:
+        answer = self.client.get(path, params={name.strip("_"): str(value) for name, value in question.items()})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def settle(self) -> None:
+        Review(self.store, self.registry).finish()
+        Rollups(self.store, self.registry).finish(MIDNIGHT + 30 * 86400)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    one = Office(tmp_path)
+    with one.store, one.served():
+        yield one
+    one.reader.close()
+
+
+def _nobody_asks() -> Any:
+    raise AssertionError
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_series_has_three_layers(office: Office) -> None:
+    with CalibrationBook(office.folder / DATABASE) as book:
+        book.enter(calibration(valid_from=MIDNIGHT + 120))
+    office.take(
+        batch(minutes(5, first_time_s=MIDNIGHT, ec25=10.0)), batch([Record(99, MIDNIGHT + 300, 10000, 1, EC25, 4)])
+    )
+    office.settle()
+    path = f"{STATION}/series/conductivity_25"
+    raw, calibrated, flagged = (office.get(path, layer=name) for name in ("raw", "calibrated", "flagged"))
+    assert raw["values"] == [10.0] * 6
+    assert calibrated["values"] == flagged["values"] == [10.0] * 2 + [11.5] * 4
+    assert calibrated["calibrations"] == [0, 0, 1, 1, 1, 1]
+    assert flagged["failed"][-1] == ["station"]
+    assert (flagged["flags"][-1], flagged["unit"], office.get(path)["layer"]) == (4, "mS/cm", "flagged")
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_days_are_local_and_end_at_midnight(office: Office, settled: bool) -> None:
+    office.take(batch(minutes(121, first_time_s=MIDNIGHT - 3600, ec25=12.0)))
+    if settled:
+        office.settle()
+    days = office.get(f"{STATION}/aggregates/conductivity_25", by="day", from_=MIDNIGHT - 86400)["buckets"]
+    assert [(one["start"], one["end"], one["n"]) for one in days] == [
+        (MIDNIGHT - 86400, MIDNIGHT, 61),
+        (MIDNIGHT, MIDNIGHT + 86400, 60),
+    ]
+    assert days[0] | {"start": 0, "end": 0} == {
+        "start": 0, "end": 0, "n": 61, "n_usable": 61, "percent_good": 100.0, "mean": 12.0, "minimum": 12.0,
+        "maximum": 12.0, "sum": None, "vector_speed": None, "expected": 1440, "completeness": 4.24,
+    }  # fmt: skip
+    hours = office.get(f"{STATION}/aggregates/conductivity_25", from_=MIDNIGHT - 7200, to=MIDNIGHT)["buckets"]
+    assert [(one["start"] - MIDNIGHT, one["n"], one["completeness"]) for one in hours] == [
+        (-7200, 1, 1.67),
+        (-3600, 60, 100.0),
+    ]
+    month = office.get(f"{STATION}/aggregates/conductivity_25", by="month")["buckets"]
+    assert [(one["n"], one["end"] - one["start"]) for one in month] == [(121, 28 * 86400)]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_rain_over_hours_and_minutes_knows_the_total_before(office: Office, settled: bool) -> None:
+    totals = [100, 100, 120, 20, 20, 50]  # 2.0 mm, then a new counter
+    office.take(batch(minutes_of(RAIN, totals, begin=MIDNIGHT + 58 * 60)))
+    if settled:
+        office.settle()
+    path, unit = f"{STATION}/aggregates/rain_total", 10.0 ** office.registry.vocabulary.by_name["rain_total"].decimals
+    hours = office.get(path, from_=MIDNIGHT + 3600, to=MIDNIGHT + 7200)["buckets"]
+    assert [(one["sum"], one["mean"], one["maximum"]) for one in hours] == [(50 / unit, None, None)]
+    minute = office.get(path, by="minute", from_=MIDNIGHT + 3600 + 60, to=MIDNIGHT + 7200)["buckets"]
+    assert [one["sum"] for one in minute] == [0.0, 30 / unit]
+    day = office.get(path, by="day", from_=MIDNIGHT, to=MIDNIGHT + 86400)["buckets"]
+    assert [one["sum"] for one in day] == [70 / unit]
+
+
+def test_wind_directions_are_averaged_as_vectors(office: Office) -> None:
+    scale = {
+        name: 10 ** office.registry.vocabulary.by_name[name].decimals for name in ("wind_speed", "wind_from_direction")
+    }
+    directions = minutes_of(WIND_FROM, [350 * scale["wind_from_direction"], 10 * scale["wind_from_direction"]])
+    office.take(batch([*directions, *minutes_of(WIND_SPEED, [2 * scale["wind_speed"]] * 2, 3)]))
+    office.settle()
+    (one,) = office.get(f"{STATION}/aggregates/wind_from_direction", from_=T0, to=T0 + 600)["buckets"]
+    assert one["mean"] == pytest.approx(0.0, abs=1e-3) or one["mean"] == pytest.approx(360.0, abs=1e-3)
+    assert one["vector_speed"] == pytest.approx(1.9696, abs=1e-4)
+    assert (one["minimum"], one["maximum"]) == (None, None)
+
+
+def test_suspect_values_count_only_when_asked_for(office: Office) -> None:
+    office.take(batch(minutes(3, first_time_s=MIDNIGHT + 60)))
+    office.settle()
+    with office.store.transaction():
+        assert office.store._connection is not None
+        office.store._connection.execute("UPDATE log SET flag = 3 WHERE time = ?", (MIDNIGHT + 60,))
+        office.store._connection.execute("UPDATE log SET flag = 4 WHERE time = ?", (MIDNIGHT + 120,))
+        office.store._connection.execute("INSERT INTO rollup_marks SELECT DISTINCT (time - 1) / 86400, series FROM log")
+    path, span = f"{STATION}/aggregates/conductivity_25", {"from_": MIDNIGHT, "to": MIDNIGHT + 3600}
+    strict, wide = office.get(path, **span), office.get(path, **span, suspect=True)
+    assert [(one["n"], one["n_usable"], one["percent_good"]) for one in strict["buckets"]] == [(3, 1, 33.33)]
+    assert [one["n_usable"] for one in wide["buckets"]] == [2]
+    assert (strict["usable_flags"], wide["usable_flags"]) == ([1, 2], [1, 2, 3])
+
+
+def test_the_newest_of_everything(office: Office) -> None:
+    office.take(batch(minutes(2, first_time_s=MIDNIGHT)), batch([Record(9, MIDNIGHT, 5, 1, 127, 2)]))
+    found = {one["parameter"]: one for one in office.get("/api/v1/latest")}
+    assert found["conductivity_25"] == {
+        "station": "xuan-hoa", "sensor": 1, "parameter": "conductivity_25", "unit": "mS/cm", "time": MIDNIGHT + 60,
+        "value": 12.5, "flag": 1, "failed": [],
+    }  # fmt: skip
+    assert (found["127"]["value"], found["127"]["flag"], found["127"]["unit"]) == (None, 2, None)
+    assert office.get("/api/v1/latest", station="vam-kenh") == []
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_completeness_is_of_whole_days_until_now(office: Office, settled: bool) -> None:
+    office.take(batch(minutes(720, first_time_s=MIDNIGHT + 60)), batch([Record(9999, MIDNIGHT + 50000, 5, 1, 127, 2)]))
+    if settled:
+        office.settle()
+    answer = office.get("/api/v1/completeness", from_=MIDNIGHT, to=MIDNIGHT + 86400)
+    assert (answer["start"], answer["end"], answer["timezone"]) == (MIDNIGHT, MIDNIGHT + 86400, "Asia/Ho_Chi_Minh")
+    found = {one["parameter"]: one for one in answer["series"]}
+    assert found["conductivity_25"] == {
+        "station": "xuan-hoa", "sensor": 1, "parameter": "conductivity_25", "expected": 1440, "came": 720,
+        "usable": 720, "percent": 50.0,
+    }  # fmt: skip
+    assert (found["unknown"]["came"], found["unknown"]["usable"]) == (1, 0)
+    later = office.get("/api/v1/completeness", from_=MIDNIGHT + 86400, to=MIDNIGHT + 3 * 86400)
+    assert {(one["expected"], one["came"]) for one in later["series"]} == {(1440, 0)}, "tomorrow is not expected yet"
+
+
+def test_csv_is_asked_for_by_accept_or_by_format(office: Office) -> None:
+    office.take(batch(minutes(3, first_time_s=MIDNIGHT)))
+    path = f"{STATION}/series/conductivity_25"
+    by_accept = office.client.get(path, headers={"Accept": "text/csv"})
+    assert by_accept.headers["content-type"] == "text/csv; charset=utf-8"
+    assert rows(by_accept.text)[0] == {
+        "time_local": "2026-02-14T00:00:00+07:00", "time_utc": "2026-02-13T17:00:00Z", "value [mS/cm]": "12.5",
+        "flag": "1", "failed": "",
+    }  # fmt: skip
+    assert office.client.get(path, params={"format": "csv"}).text == by_accept.text
+    assert office.client.get(path, params={"format": "json"}, headers={"Accept": "text/csv"}).json()["times"]
+    for question, number in (
+        (f"{STATION}/aggregates/conductivity_25", 1),
+        ("/api/v1/latest", 4),
+        ("/api/v1/completeness", 4),
+    ):
+        assert len(rows(office.client.get(question, params={"format": "csv"}).text)) == number
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("aggregates/conductivity_25?by=minute&from=0", 422, "more than 10,000 spans of one minute"),
+        ("aggregates/conductivity_25?by=hour&from=1700000000&to=1760000000", 422, "more than 10,000 spans of one hour"),
+        ("aggregates/conductivity_25?by=day&suspect=true&from=1700000000&to=1760000000", 422, "ask year by year"),
+        ("aggregates/conductivity_25?from=5&to=4", 422, "turn them round"),
+        ("aggregates/conductivity_25?by=week", 422, "minute"),
+        ("aggregates/happiness", 404, "no parameter 'happiness'"),
+        ("series/conductivity_25?from=0", 422, "366 days"),
+        ("series/conductivity_25?layer=best", 422, "calibrated"),
+        ("series/conductivity_25?format=csv&limit=2", 422, "3 points, and at most 2"),
+        ("series/conductivity_25?format=pdf", 422, "csv"),
+    ],
+)
+def test_what_cannot_be_answered_says_how_to_ask(office: Office, path: str, status: int, says: str) -> None:
+    office.take(batch(minutes(3, first_time_s=MIDNIGHT + 86400)))
+    answer = office.client.get(f"{STATION}/{path}")
+    assert answer.status_code == status, answer.text
+    assert says in answer.text
+
+
+def test_questions_about_nobody_and_nothing(office: Office) -> None:
+    assert office.client.get("/api/v1/stations/nowhere/aggregates/salinity").status_code == 404
+    assert office.get(f"{STATION}/aggregates/salinity")["buckets"] == []
+    assert office.get("/api/v1/completeness")["series"] == []
+    assert office.get("/api/v1/latest") == []
