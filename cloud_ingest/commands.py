@@ -33,6 +33,7 @@ from cloud_ingest.import_command import import_file
 from cloud_ingest.layer_commands import calibration, recompute
 from cloud_ingest.ledger import Range
 from cloud_ingest.quality_command import qc
+from cloud_ingest.query_command import query
 from cloud_ingest.reading import Journal, Reader
 from cloud_ingest.set_aside_command import set_aside
 from cloud_ingest.store import DATABASE
@@ -54,6 +55,7 @@ LOCAL_TIME = ZoneInfo("Asia/Ho_Chi_Minh")
 DECLARATIONS_SHOWN = 20
 
 app.command()(qc)
+app.command()(query)
 app.command()(recompute)
 app.command()(backup)
 app.command()(archive)

@@ -20,7 +20,7 @@ from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
 from cloud_ingest.review_spans import Depth, Span, waiting_spans
-from cloud_ingest.schema import sqlite_errors
+from cloud_ingest.schema import require_newest, sqlite_errors
 from cloud_ingest.store import DATABASE, STORED, UNUSABLE
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN, MISSING
 
@@ -90,6 +90,7 @@ class Reader:
         with self._connection() as connection:
             connection.execute("BEGIN")
             try:
+                require_newest(connection)
                 yield connection
             finally:
                 connection.execute("ROLLBACK")

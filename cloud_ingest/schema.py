@@ -148,6 +148,16 @@ def prepare(connection: sqlite3.Connection) -> None:
         )
 
 
+def require_newest(connection: sqlite3.Connection) -> None:
+    """Refuse to read a file that has another schema than this program's. Raises StoreRefused."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version != len(_STEPS):
+        raise StoreRefused(
+            f"the store has schema {version}, this program knows {len(_STEPS)}: tram-cloud run brings it up to date,"
+            " or install the newer program"
+        )
+
+
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """Return a connection whose commits are on disk when they return, to a file with the newest schema."""
     connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
