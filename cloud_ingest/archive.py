@@ -18,18 +18,19 @@ import numpy as np
 
 from cloud_ingest.archive_files import ArchiveFile, ArchiveManifest, Part, PartWriter, begin, finish
 from cloud_ingest.columns import Ints
-from cloud_ingest.decode import RECORD_DTYPE, Records
+from cloud_ingest.decode import RECORD_DTYPE, Records, crc16_of
 from cloud_ingest.errors import BackupRefused
 from cloud_ingest.reading import true_times
 from cloud_ingest.registry import Registry
 from cloud_ingest.schema import sqlite_errors
-from firmware.record import MISSING, SIZE
+from firmware.record import MISSING, VERSION
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SLICES_AT_ONCE = 500
 CHUNK_S = 6 * 3600
+FIELDS = ("seq", "time", "sensor", "parameter", "count", "flag")
 LOGGED = "time, series, count, value, flag, journal, seq, calibration, failed"
 
 
@@ -102,7 +103,6 @@ class Archiver:
                 "flag": flags,
                 "failed": failed,
                 "count": counts,
-                "layer": values,
                 "calibration": calibrations,
                 "journal": [None if one is None else journals[one] for one in numbers],
                 "seq": seqs,
@@ -182,33 +182,34 @@ def dated(connection: sqlite3.Connection, journal: int, records: Records) -> Int
 
 
 def record_table(records: Records, times: Ints, journal: int) -> pa.Table:
-    """Return records as columns; `record` is the 18 bytes as the station made them."""
+    """Return records as columns: all of a record but its version and its checksum, which follow."""
     import pyarrow as pa
 
-    fields = ("seq", "time", "sensor", "parameter", "count", "flag")
-    columns: dict[str, Any] = {name: np.ascontiguousarray(records[name]) for name in fields}
-    data = pa.py_buffer(records.tobytes())
-    return pa.table(
-        {
-            "true_time": times,
-            "journal": np.full(len(records), journal, np.uint32),
-            **columns,
-            "record": pa.FixedSizeBinaryArray.from_buffers(pa.binary(SIZE), len(records), [None, data]),
-        },
-        schema=record_schema(),
-    )
+    columns: dict[str, Any] = {name: np.ascontiguousarray(records[name]) for name in FIELDS}
+    columns |= {"true_time": times, "journal": np.full(len(records), journal, np.uint32)}
+    return pa.table(columns, schema=record_schema())
+
+
+def records_of(table: pa.Table) -> Records:
+    """Return the records of such columns, as the station made them."""
+    records = np.zeros(table.num_rows, RECORD_DTYPE)
+    records["version"] = VERSION
+    for name in FIELDS:
+        records[name] = table.column(name).to_numpy()
+    records["crc"] = crc16_of(records)
+    return records
 
 
 def observation_schema() -> pa.Schema:
     """Return the columns of observations; times in unix seconds UTC.
 
-    `value` is what people saw; `count` and `layer` are what the store has for it.
+    `value` is what people saw: `count` on its scale, or calibrated (by `calibration`), or derived (without a count).
     """
     import pyarrow as pa
 
     text, number, byte = pa.string(), pa.int64(), pa.uint8()
     types = {"time": number, "sensor": byte, "parameter": byte, "name": text, "value": pa.float64(), "flag": byte}
-    layers = {"failed": number, "count": pa.int32(), "layer": pa.float64(), "calibration": number}
+    layers = {"failed": number, "count": pa.int32(), "calibration": number}
     return pa.schema({**types, **layers, "journal": pa.uint32(), "seq": pa.uint32()})
 
 
@@ -218,7 +219,7 @@ def record_schema() -> pa.Schema:
 
     whole, byte = pa.uint32(), pa.uint8()
     first = {"true_time": pa.int64(), "journal": whole, "seq": whole, "time": whole, "sensor": byte, "parameter": byte}
-    return pa.schema({**first, "count": pa.int32(), "flag": byte, "record": pa.binary(SIZE)})
+    return pa.schema({**first, "count": pa.int32(), "flag": byte})
 
 
 def _reading(database: Path) -> sqlite3.Connection:

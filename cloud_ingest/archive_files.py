@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROWS_IN_GROUP = 50_000
 UNFINISHED = "unfinished"
+RISING = frozenset({"time", "true_time", "seq"})
 Kind = Literal["observations", "records"]
 
 
@@ -100,7 +101,12 @@ class PartWriter:
         self._file = folder / part.path
         self._part = part
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", version="2.6")
+        # times and numbers that count up: their differences; everything else: what repeats
+        rising = {name: "DELTA_BINARY_PACKED" for name in schema.names if name in RISING}
+        repeating = [name for name in schema.names if name not in RISING]
+        self._writer = pq.ParquetWriter(
+            self._file, schema, compression="zstd", version="2.6", use_dictionary=repeating, column_encoding=rising
+        )
         self._waiting: list[pa.Table] = []
         self._rows, self._waiting_rows = 0, 0
         self._first, self._last = 1 << 62, -1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cloud_ingest import schema
-from cloud_ingest.archive import LOGGED
+from cloud_ingest.archive import LOGGED, records_of
 from cloud_ingest.archive_files import ArchiveFile, ArchiveManifest, read_back
 from cloud_ingest.errors import BackupRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
@@ -104,11 +104,15 @@ def _remove_observations(connection: sqlite3.Connection, file: ArchiveFile, rows
 
 
 def _archived_rows(rows: pa.Table, series: dict[tuple[Any, ...], int], numbers: dict[int, int]) -> set[tuple[Any, ...]]:
-    names = ("time", "sensor", "parameter", "count", "layer", "flag", "journal", "seq", "calibration", "failed")
+    """Return the rows as the log has them: without a value where it is the count on its scale."""
+    names = ("time", "sensor", "parameter", "count", "value", "flag", "journal", "seq", "calibration", "failed")
     columns = (rows.column(name).to_pylist() for name in names)
     return {
-        (time, series.get((sensor, parameter)), count, layer, flag, numbers.get(journal), *rest)
-        for time, sensor, parameter, count, layer, flag, journal, *rest in zip(*columns, strict=True)
+        (
+            *(time, series.get((sensor, parameter)), count, value if count is None or calibration else None),
+            *(flag, numbers.get(journal), seq, calibration, failed),
+        )
+        for time, sensor, parameter, count, value, flag, journal, seq, calibration, failed in zip(*columns, strict=True)
     }
 
 
@@ -120,7 +124,8 @@ def _remove_records(connection: sqlite3.Connection, archive: int, file: ArchiveF
     ).fetchone()
     if found is None:
         return 0
-    archived = dict(zip(rows.column("seq").to_pylist(), rows.column("record").to_pylist(), strict=True))
+    records = records_of(rows)
+    archived = {int(one["seq"]): one.tobytes() for one in records}
     gone: list[int] = []
     for number, first, data in _slices(connection, found[0], min(archived), max(archived)):
         same = [seq for seq, record in _records_of(first, data) if archived.get(seq) == record]

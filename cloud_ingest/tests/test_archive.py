@@ -27,7 +27,7 @@ from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.field import JOURNAL, PRESSURE, Broker, GatewaySide, a_cloud, batch, minutes, until
 from cloud_ingest.tests.test_commands import tram_cloud
 from cloud_ingest.tests.test_ingest import Bench
-from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, Record, encode
+from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, Record
 from station_config.clock import BenchClock
 
 Y2024 = 1_704_042_000  # 2024-01-01T00:00 in Vietnam
@@ -41,6 +41,12 @@ def everything() -> list[Record]:
     november = minutes(30, first_seq=1, first_time_s=Y2024 - 31 * 86400 - 900)
     december = minutes(30, first_seq=61, first_time_s=Y2024 - 29 * 60)
     return [*november, *december, *minutes(20, first_seq=121, first_time_s=Y2024 + 60)]
+
+
+def layer_of(row: dict[str, Any]) -> float | None:
+    """What the log has as a value: none where that is the count on its scale."""
+    value: float | None = row["value"]
+    return value if row["count"] is None or row["calibration"] else None
 
 
 @dataclass
@@ -119,8 +125,8 @@ def test_what_is_archived_is_all_there_was_and_leaves_the_store(archive: Archive
 
     assert code == 0, output
     assert json.loads(output)["removed"]["records"] == OLD
-    assert [row["record"] for row in rows] == [bytes(encode(one)) for one in everything()[:OLD]]
-    assert Counter((row["time"], row["count"], row["layer"], row["flag"], row["seq"]) for row in seen) == Counter(
+    assert [Record(*(row[name] for name in Record._fields)) for row in rows] == everything()[:OLD]
+    assert Counter((row["time"], row["count"], layer_of(row), row["flag"], row["seq"]) for row in seen) == Counter(
         observed
     )
     assert archive.raw_in_store() == list(range(OLD + 1, OLD + NEW + 1))
@@ -146,6 +152,26 @@ def test_people_find_the_value_with_its_name(archive: Archive) -> None:
     archive.run()
     first = next(row for row in archive.parquet("observations") if row["name"] == "conductivity_25")
     assert (first["value"], first["count"], first["journal"], first["seq"]) == (12.5, 12500, JOURNAL, 2)
+
+
+def test_calibrated_values_are_archived_as_people_saw_them(archive: Archive) -> None:
+    where = (
+        "--config",
+        str(archive.config),
+        "--station",
+        "xuan-hoa",
+        "--sensor",
+        "1",
+        "--parameter",
+        "conductivity_25",
+    )
+    entered = tram_cloud("calibration", "add", *where, "--from", "2023-12-31T23:45", "--coefficients", "0.02,1.013")
+    archive.settle()
+    code, output = archive.run()
+    values = Counter(row["value"] for row in archive.parquet("observations") if row["name"] == "conductivity_25")
+    assert (entered[0], code, json.loads(output)["removed"]["observations_kept"]) == (0, 0, 0), output
+    assert values == {12.5: 44, 0.02 + 1.013 * 12.5: 16}
+    assert archive.bench.rows(f"SELECT count(*) FROM log WHERE time <= {Y2024}") == [(0,)]
 
 
 def test_a_late_duplicate_of_an_archived_record_is_not_stored_again(archive: Archive) -> None:
