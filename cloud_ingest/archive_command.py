@@ -52,7 +52,7 @@ def archive(
     Example: tram-cloud archive --config cloud.toml --before 2024-01-01 --out /media/disk/tram-until-2023 --remove
     """
     if find_spec("pyarrow") is None:
-        _fail("pyarrow is not installed: pip install 'tram[archive]'", FAILED)
+        _fail("pyarrow is not installed: it comes with the extra archive, pip install …/tram[archive]", FAILED)
     try:
         configuration = load_configuration(config)
         registry = Registry(load_network(configuration.network), load_instruments(), load_parameters())
