@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
 from cloud_ingest.quality import Test
-from cloud_ingest.rollup_marks import mark
+from cloud_ingest.rollup_marks import Marks
 from firmware.record import MISSING
 
 LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
@@ -38,8 +38,9 @@ _OBSERVED_ROWS = f"{_ROWS} AND journal IS NOT NULL"
 class ObservationLog:
     """The log within one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, marks: Marks | None = None) -> None:
         self._db = connection
+        self._marks = marks or Marks()
 
     def add(self, rows: Observed) -> npt.NDArray[np.bool_]:
         """Store observations (sorted by time, series); return which are in the log now.
@@ -54,7 +55,7 @@ class ObservationLog:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             zip(*(column.tolist() for column in (*columns, rows.calibration, rows.failed)), strict=True),
         ).rowcount
-        mark(self._db, rows.time, rows.series)
+        self._marks.set(self._db, rows.time, rows.series)
         kept = np.ones(len(rows.time), np.bool_)
         if inserted != len(kept):
             for row in range(len(kept)):
@@ -78,7 +79,7 @@ class ObservationLog:
             " value = excluded.value, flag = excluded.flag, failed = excluded.failed",
             zip(*(column.tolist() for column in (rows.time, rows.value, rows.flag, rows.failed)), strict=True),
         )
-        mark(self._db, rows.time, rows.series)
+        self._marks.set(self._db, rows.time, rows.series)
 
     def counted(self, series: Iterable[int], first: int, last: int) -> dict[int, Counted]:
         """Return what records said of these series from first to last (times, both included)."""
@@ -113,7 +114,7 @@ class ObservationLog:
         self._db.executemany(
             _PUT_DERIVED if derived else _PUT_OBSERVED, zip(*(column.tolist() for column in columns), strict=True)
         )
-        mark(self._db, layer.time, series)
+        self._marks.set(self._db, layer.time, series)
 
     def blocks(self, series: Iterable[int], block_s: int) -> list[int]:
         """Return the beginnings of the blocks of time (multiples of block_s) in which these series have rows."""

@@ -8,21 +8,53 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
 from cloud_ingest.columns import Ints
 
 BLOCK_S = 86400
+REMEMBERED = 200_000
 
 
-def mark(connection: sqlite3.Connection, times: Ints, series: Ints | int) -> None:
-    """Note, within the caller's transaction, that rows of these times and series have changed."""
-    pairs = np.unique(((times - 1) // BLOCK_S << 32) | series)
-    connection.executemany(
-        "INSERT OR IGNORE INTO rollup_marks VALUES (?, ?)",
-        zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True),
-    )
+class Marks:
+    """Sets marks; the writer's one remembers which are set, so that the next batch of the same day costs nothing.
+
+    Only the writer takes marks away, by `strike`. A transaction that failed may have taken some back: `forget`.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    def set(self, connection: sqlite3.Connection, times: Ints, series: Ints | int) -> None:
+        """Note, within the caller's transaction, that rows of these times (sorted) and series have changed."""
+        if not len(times):
+            return
+        blocks = (times - 1) // BLOCK_S
+        borders = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(times)]
+        for begin, end in pairwise(borders):
+            changed = [series] if isinstance(series, int) else np.flatnonzero(np.bincount(series[begin:end])).tolist()
+            self._set(connection, int(blocks[begin]), changed)
+
+    def strike(self, connection: sqlite3.Connection, block: int, series: Iterable[int]) -> None:
+        """Take marks away: the rollups say what the log says."""
+        for number in series:
+            connection.execute("DELETE FROM rollup_marks WHERE block = ? AND series = ?", (block, number))
+            self._known.discard(block << 32 | number)
+
+    def forget(self) -> None:
+        """Look into the table again."""
+        self._known.clear()
+
+    def _set(self, connection: sqlite3.Connection, block: int, series: list[int]) -> None:
+        new = [number for number in series if block << 32 | number not in self._known]
+        if not new:
+            return
+        connection.executemany("INSERT OR IGNORE INTO rollup_marks VALUES (?, ?)", ((block, number) for number in new))
+        if len(self._known) > REMEMBERED:
+            self._known.clear()
+        self._known.update(block << 32 | number for number in new)
 
 
 def marked_blocks(connection: sqlite3.Connection, series: Iterable[int], first: int, last: int) -> list[int]:
@@ -42,13 +74,6 @@ def waiting(connection: sqlite3.Connection, closed_s: int, limit: int) -> tuple[
         return None
     series = connection.execute("SELECT series FROM rollup_marks WHERE block = ? LIMIT ?", (row[0], limit))
     return row[0], [one[0] for one in series]
-
-
-def strike(connection: sqlite3.Connection, block: int, series: Iterable[int]) -> None:
-    """Take marks away: the rollups say what the log says."""
-    connection.executemany(
-        "DELETE FROM rollup_marks WHERE block = ? AND series = ?", ((block, number) for number in series)
-    )
 
 
 def mark_all(connection: sqlite3.Connection, series: Iterable[int]) -> None:

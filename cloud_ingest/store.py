@@ -35,7 +35,7 @@ from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
-from cloud_ingest.rollup_marks import mark_all, strike, waiting
+from cloud_ingest.rollup_marks import Marks, mark_all, waiting
 from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
@@ -69,6 +69,7 @@ class Store:
         self.latest_times: dict[int, int] = {}
         self.calibrations: dict[SeriesKey, list[Calibration]] = {}
         self.last_arrival = 0
+        self.marks = Marks()
         self._data_version = -1  # SQLite's count of what others have written
         self._stale = True  # memory does not agree with the file
 
@@ -128,6 +129,7 @@ class Store:
 
     def _load(self) -> None:
         assert self._connection is not None
+        self.marks.forget()
         rows = self._connection.execute
         self.keys = {row[0]: SeriesKey(*row[1:]) for row in rows("SELECT id, station, sensor, parameter FROM series")}
         self.series = {key: number for number, key in self.keys.items()}
@@ -173,7 +175,7 @@ class Transaction:
     def __init__(self, store: Store, connection: sqlite3.Connection) -> None:
         self._store = store
         self._db = connection
-        self.log = ObservationLog(connection)
+        self.log = ObservationLog(connection, store.marks)
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
 
@@ -353,7 +355,7 @@ class Transaction:
 
     def strike_rollup_marks(self, block: int, series: Iterable[int]) -> None:
         """Note that these rollups are what the log says."""
-        strike(self._db, block, series)
+        self._store.marks.strike(self._db, block, series)
 
     def reviewed(self, depth: Depth, span: Span, left_until: int) -> None:
         """Strike a span off, but for what is left of it: from its first time to `left_until`."""

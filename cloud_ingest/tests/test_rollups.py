@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +235,19 @@ def test_archived_hours_stay_when_something_late_comes_for_their_day(bench: Benc
     assert stored[0] == hour
     assert len(stored) == 2
     assert bench.rows("SELECT sum(n) FROM rollups WHERE level = 2") == [(31,)]
+
+
+def test_a_transaction_that_failed_has_set_no_mark_that_the_next_one_would_miss(bench: Bench) -> None:
+    late = batch(minutes_of(EC25, [12000] * 3))
+    with suppress(RuntimeError), bench.store.transaction() as transaction:
+        bench.store.marks.set(transaction._db, np.array([T0, T0 + 60]), 1)
+        raise RuntimeError
+    bench.take(late)
+    assert len(bench.rows("SELECT * FROM rollup_marks")) == 1
+    roll(bench)
+    assert bench.rows("SELECT * FROM rollup_marks") == []
+    bench.take(batch(minutes_of(EC25, [12000], 4, T0 + 200)))
+    assert len(bench.rows("SELECT * FROM rollup_marks")) == 1, "struck off, and set again"
 
 
 def test_a_step_does_what_is_due_and_then_waits(bench: Bench) -> None:
