@@ -49,10 +49,18 @@ def starts_of(times: Ints, by: By, zone: ZoneInfo) -> Ints:
     return start
 
 
+def ends_of(starts: Ints, by: By, zone: ZoneInfo) -> Ints:
+    """Return when the spans that begin at `starts` (sorted) end."""
+    if not len(starts):
+        return np.zeros(0, np.int64)
+    borders = np.array(_borders(int(starts[0]), int(starts[-1]), By.MONTH if by is By.MONTH else By.DAY, zone))
+    following: Ints = borders[np.searchsorted(borders, starts, side="right")]
+    return np.minimum(starts + _SECONDS[by], following) if by in _SECONDS else following
+
+
 def end_of(start: int, by: By, zone: ZoneInfo) -> int:
     """Return when the span that begins at `start` ends."""
-    following = _borders(start, start, By.MONTH if by is By.MONTH else By.DAY, zone)[1]
-    return min(start + _SECONDS[by], following) if by in _SECONDS else following
+    return int(ends_of(np.array([start]), by, zone)[0])
 
 
 def widened(first: int, last: int, by: By, zone: ZoneInfo) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import numpy as np
 from cloud_ingest.aggregates import DIGITS, USABLE_AND_SUSPECT, Buckets, rain, vector_mean
 from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey
 from cloud_ingest.errors import QuestionRefused
-from cloud_ingest.local_time import By, end_of, widened
+from cloud_ingest.local_time import By, ends_of, widened
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_reading import RollupReader
@@ -173,15 +173,15 @@ class Sums:
         interval_s = interval_of(self.registry, key)
         parameter = self.registry.parameter(key.parameter)
         kind = parameter.kind if parameter else None
+        ends = ends_of(buckets["start"], by, self.registry.zone).tolist()
         answers = []
-        for row, sum_ in zip(buckets, fell.tolist(), strict=True):
-            start, n, n_usable = int(row["start"]), int(row["n"]), int(row["n_usable"])
-            end = end_of(start, by, self.registry.zone)
+        for row, end, sum_ in zip(buckets.tolist(), ends, fell.tolist(), strict=True):
+            start, n, n_usable, n_good, total, low, high, _, _, _, n_vector, east, north = row
             mean, lowest, highest, speed = None, None, None, None
             if kind == "direction":
-                speed, mean = vector_mean(float(row["east"]), float(row["north"]), int(row["n_vector"]))
+                speed, mean = vector_mean(east, north, n_vector)
             elif kind != "counter" and n_usable:
-                mean, lowest, highest = float(row["total"]) / n_usable, float(row["lowest"]), float(row["highest"])
+                mean, lowest, highest = total / n_usable, low, high
             expected = _expected(interval_s, start, min(end, self.now_s))
             answers.append(
                 Aggregate(
@@ -189,7 +189,7 @@ class Sums:
                     end=end,
                     n=n,
                     n_usable=n_usable,
-                    percent_good=round(100 * int(row["n_good"]) / n, 2),
+                    percent_good=round(100 * n_good / n, 2),
                     mean=_rounded(mean),
                     minimum=_rounded(lowest),
                     maximum=_rounded(highest),
