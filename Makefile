@@ -13,9 +13,9 @@ demo:  ## run the whole chain and print the address of its page (ARGS="--check -
 	@.ci/setup run
 	@$(BIN)/tram-sim demo $(ARGS)
 
-test:  ## run the tests, on real parts (ARGS="-k journal")
+test:  ## run the tests, on real parts, three files at a time: they mostly wait (ARGS="-k journal")
 	@.ci/setup test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check:  ## ruff, mypy strict, import rules, mpy-cross and the MicroPython dialect
 	@.ci/setup test

@@ -160,9 +160,7 @@ def _report(layers: dict[str, int], rollups: dict[str, int], as_json: bool) -> N
         for one, rows in layers.items():
             typer.echo(f"{one}: {rows} rows differ")
         for one, rows in rollups.items():
-            typer.echo(
-                f"{one}: {rows} hours and days differ from the log: recompute --station {one} mends them"
-            )
+            typer.echo(f"{one}: {rows} hours and days differ from the log: recompute --station {one} mends them")
         if not layers and not rollups:
             typer.echo("every layer is what its counts lead to, every hour and day what its layers lead to")
     if layers or rollups:
