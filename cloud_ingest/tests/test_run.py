@@ -242,6 +242,21 @@ def test_alert_comes_and_goes_with_what_arrives(broker: Broker, gateway: Gateway
     assert station["thresholds"][0]["clear"] < station["thresholds"][0]["set"]
 
 
+def test_closed_days_are_summed_up_while_the_service_runs(broker: Broker, gateway: GatewaySide, tmp_path: Path) -> None:
+    with a_cloud(tmp_path / "cloud", broker.port, now_s=T0 + 3 * 86400) as cloud:
+        gateway.send(batch(minutes(120)))
+        gateway.await_commit(1, 240)
+        span = {"from": T0, "to": T0 + 7200}
+        before = cloud.get("/api/v1/stations/xuan-hoa/aggregates/salinity", **span)
+        with sqlite3.connect(cloud.folder / "state" / "store.sqlite") as store:
+            until(lambda: store.execute("SELECT 1 FROM rollups WHERE level = 2").fetchone(), "the sums")
+            until(lambda: not store.execute("SELECT 1 FROM rollup_marks").fetchone(), "no more to be summed up")
+        store.close()
+        after = cloud.get("/api/v1/stations/xuan-hoa/aggregates/salinity", **span)
+    assert [one["n"] for one in before["buckets"]] == [one["n"] for one in after["buckets"]]
+    assert sum(one["n"] for one in after["buckets"]) == 120
+
+
 def test_station_is_online_as_its_gateway_says(running: Cloud, line: GatewaySide) -> None:
     def online() -> list[bool]:
         return [station["online"] for station in running.get("/api/v1/overview")["stations"]]
