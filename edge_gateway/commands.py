@@ -168,11 +168,17 @@ def _read_file(configuration: GatewayConfiguration, clock: Clock, path: Path) ->
         found["clock"] = asdict(HostClock(clock, configuration.clock_source, newest_time_written(reader)).verdict)
         reader.close()
     except sqlite3.Error as error:
-        typer.echo(f"{path}: {error}; `tram-gateway run` sets a damaged file aside when it starts", err=True)
+        typer.echo(f"{path}: {error}; {_what_to_do(error)}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
     # Whether the broker is reached is known to the running process alone.
     del found["online"]
     return found
+
+
+def _what_to_do(error: sqlite3.Error) -> str:
+    if "no such table" in str(error):
+        return "an earlier version made this file: start `tram-gateway run`, it upgrades it and loses nothing"
+    return "`tram-gateway run` sets a damaged file aside when it starts"
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from edge_gateway.commands import app
 from edge_gateway.configuration import load_configuration
 from edge_gateway.sizing import USUAL_RECORDS_PER_DAY, bytes_for_all_days, days_left, expected_per_day
+from edge_gateway.slices import Series
+from edge_gateway.tests.first_schema import write_first_outbox
 
 GATEWAY = """
 id = "gw-test"
@@ -63,6 +65,17 @@ def test_before_the_first_start_the_status_says_how_long_the_outbox_will_last(tm
     assert 0 < script["outbox"]["days_left"] < 60
     assert script["stations"]["xuan-hoa"]["days_left"] == script["outbox"]["days_left"]
     assert not (tmp_path / "state").exists()
+
+
+def test_the_status_of_a_file_an_earlier_version_made_says_that_a_start_upgrades_it(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    (tmp_path / "state").mkdir()
+    write_first_outbox(tmp_path / "state" / "outbox.sqlite", Series("xuan-hoa", 7), 13, 1_771_000_020)
+
+    found = CliRunner().invoke(app, ["status", "--config", str(file)])
+
+    assert found.exit_code == 1
+    assert "it upgrades it and loses nothing" in found.stderr
 
 
 def test_a_network_tells_what_a_station_records(tmp_path: Path) -> None:
