@@ -61,8 +61,9 @@ class RollupReader:
         for first, last in reversed(stale):
             if found is not None and last <= found[0]:
                 break
-            for end in range(last, first, -BLOCK_S):
-                rows = log.shown({one.number: one.scale}, max(end - BLOCK_S, first) + 1, end)[one.number]
+            while (end := log.newest_time(last)) is not None and end > first:
+                last = max(end - BLOCK_S, first)
+                rows = log.shown({one.number: one.scale}, last + 1, end)[one.number]
                 values = rows.value[usable(rows)]
                 if len(values):
                     return float(values[-1])

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_ingest import schema
-from cloud_ingest.aggregates import Buckets
+from cloud_ingest.aggregates import Buckets, usable
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.local_time import By, widened
@@ -81,6 +81,23 @@ def scan(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
     return found
 
 
+def assert_counts_and_totals_agree(bench: Bench, moment: int) -> None:
+    """Completeness, and the last usable value before a moment, against the rows themselves."""
+    assert bench.store._connection is not None
+    reader = RollupReader(bench.store._connection, bench.registry)
+    days = widened(*EVER, By.DAY, bench.registry.zone)
+    hour = widened(moment, moment, By.HOUR, bench.registry.zone)[0]
+    counts = reader.counts(bench.store.keys, days)
+    for _, one in series_of(bench):
+        with bench.store.transaction() as transaction:
+            rows = transaction.log.shown({one.number: one.scale}, 0, 0xFFFFFFFF)[one.number]
+        good = usable(rows)
+        assert counts.get(one.number, (0, 0)) == (len(rows.time), int(good.sum()))
+        before = rows.value[good & (rows.time <= hour)]
+        found = reader.last_before(one, hour)
+        assert math.isnan(found) if not len(before) else found == before[-1]
+
+
 def assert_same(one: dict[tuple[SeriesKey, By], Buckets], other: dict[tuple[SeriesKey, By], Buckets]) -> None:
     assert one.keys() == other.keys()
     for key, buckets in one.items():
@@ -112,16 +129,18 @@ ACTIONS = st.lists(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
-@given(ACTIONS)
-def test_whatever_happens_in_whatever_order_rollups_say_what_the_log_says(actions: list[tuple[str, object]]) -> None:
+@given(ACTIONS, st.integers(0, (DAYS + 1) * 24).map(lambda hour: T0 + 3600 * hour))
+def test_whatever_happens_in_whatever_order_rollups_say_what_the_log_says(
+    actions: list[tuple[str, object]], moment: int
+) -> None:
     with tempfile.TemporaryDirectory() as folder, a_bench(Path(folder)) as bench:
         seq = 1
         for kind, what in actions:
             if kind == "arrive":
                 assert isinstance(what, list)
                 records = [
-                    Record(seq + at, moment, count, 1, parameter, flag)
-                    for at, (parameter, moment, count, flag) in enumerate(what)
+                    Record(seq + at, time_s, count, 1, parameter, flag)
+                    for at, (parameter, time_s, count, flag) in enumerate(what)
                 ]
                 seq += len(records)
                 bench.take(batch(records))
@@ -135,7 +154,9 @@ def test_whatever_happens_in_whatever_order_rollups_say_what_the_log_says(action
                 with CalibrationBook(bench.folder / DATABASE) as book:
                     book.enter(calibration(valid_from=what))
             assert_same(answers(bench), scan(bench))
+            assert_counts_and_totals_agree(bench, moment)
         roll(bench)
+        assert_counts_and_totals_agree(bench, moment)
         assert bench.rows("SELECT * FROM rollup_marks") == [], "all is settled"
         assert_same(answers(bench), scan(bench))
 
