@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from edge_gateway.configuration import GatewayConfiguration, LineConfiguration
 from edge_gateway.direct.station import DirectPlan
 from firmware import configuration as firmware_configuration
@@ -25,7 +27,7 @@ def direct_plans(configuration: GatewayConfiguration) -> tuple[DirectPlan, ...]:
 
 def _board(network: Network, station_id: str, line: LineConfiguration) -> object:
     """Return what a board would be told; over TCP an answer may take as long as the line allows."""
-    board = firmware_configuration.parse(encode(board_configuration(network, station_id)))
+    board = firmware_configuration.parse(BytesIO(encode(board_configuration(network, station_id))))
     if not line.endpoint.host:
         return board
     line_ms = min(LONGEST_TIMEOUT_MS, round(1000 * line.timeout_s))
