@@ -44,7 +44,7 @@ def broker_files(
 
     Safe to run again: keeps what is good, makes what is missing, renews what ends soon, revokes removed gateways.
 
-    Example: tram-cloud broker-files --network network.toml --out /root/tram-ca --name mqtt.example.org
+    Example: tram-cloud broker-files --network network.toml --out /etc/tram/authority --name mqtt.example.org
     """
     from cloud_ingest.broker_files import BrokerPlan, write_broker_files  # the other commands start without it
 
