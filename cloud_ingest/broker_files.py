@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from cloud_ingest.certificate_authority import Authority, open_authority, write_private, write_public
 from cloud_ingest.errors import AuthorityRefused
@@ -131,7 +132,7 @@ def _still_good(authority: Authority, plan: BrokerPlan, cert_file: Path, now_s: 
     try:
         certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate_pem))
-    except Exception:  # noqa: BLE001  whatever is wrong with it, a new one is the answer
+    except (OSError, ValueError, TypeError, InvalidSignature):  # not there, no certificate, not of this authority
         return False
     days_left = (certificate.not_valid_after_utc.timestamp() - now_s) / _SECONDS_PER_DAY
     return (
