@@ -85,15 +85,15 @@ def compare(folder: Path, registry: Registry, days: int, times: int) -> None:
     with (
         closing(Reader(folder, registry.scale)) as reader,
         closing(sqlite3.connect(folder / DATABASE)) as plain,
-        reader.snapshot() as connection,
+        reader.snapshot() as moment,
     ):
-        sums = Sums(connection, registry, span[1])
+        sums = Sums(moment, registry, span[1])
         one = (1, *span)
         asked: list[tuple[str, Callable[[], object], str, tuple[int, ...]]] = [
-            ("raw", lambda: layer(connection, registry, key, span, LayerName.FLAGGED), _MERGED, one),
+            ("raw", lambda: layer(moment, registry, key, span, LayerName.FLAGGED), _MERGED, one),
             ("daily", lambda: sums.of(key, By.DAY, span), _BY_DAY, one),
             ("hourly", lambda: sums.of(key, By.HOUR, span), _BY_DAY.replace("86400", "3600"), one),
-            (f"latest of {LATEST:,}", lambda: newest(connection), _NEWEST, ()),
+            (f"latest of {LATEST:,}", lambda: newest(moment), _NEWEST, ()),
         ]
         for name, ours, query, values in asked:
             found_ms = best_ms(ours, times)

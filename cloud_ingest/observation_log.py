@@ -16,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
+from cloud_ingest.observations import NOBODY, Logged, LoggedRow, Moment
 from cloud_ingest.quality import Test
 from cloud_ingest.rollup_marks import Marks
 from firmware.record import MISSING
-
-LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
-
 
 _PUT_OBSERVED = "UPDATE log SET value = ?, calibration = ?, flag = ?, failed = ? WHERE time = ? AND series = ?"
 _PUT_DERIVED = (
@@ -29,14 +27,18 @@ _PUT_DERIVED = (
     " ON CONFLICT (time, series) DO UPDATE SET value = excluded.value, flag = excluded.flag, failed = excluded.failed"
 )
 _ROWS = (
-    "SELECT series, time, count, value, calibration, flag, failed FROM log WHERE time BETWEEN ? AND ?"
+    "SELECT series, time, count, value, calibration, flag, failed, journal, seq FROM log WHERE time BETWEEN ? AND ?"
     " AND series IN (SELECT value FROM json_each(?))"
 )
 _OBSERVED_ROWS = f"{_ROWS} AND journal IS NOT NULL"
+_COUNTS = (
+    "SELECT series, count(*), sum(flag IN (1, 2) AND (value IS NOT NULL OR count != ?)) FROM log"
+    " WHERE time BETWEEN ? AND ? AND series IN (SELECT value FROM json_each(?)) GROUP BY series"
+)
 
 
 class ObservationLog:
-    """The log within one transaction."""
+    """The log within one transaction of its SQLite file, reading or writing."""
 
     def __init__(self, connection: sqlite3.Connection, marks: Marks | None = None) -> None:
         self._db = connection
@@ -105,6 +107,21 @@ class ObservationLog:
             found[number] = Shown(rows["time"], value, rows["flag"])
         return found
 
+    def logged(self, series: Iterable[int], first: int, last: int) -> dict[int, Logged]:
+        """Return everything of these series from first to last (times, both included)."""
+        return {
+            number: Logged(*(rows[name] for name in Logged.__dataclass_fields__))
+            for number, rows in self._columns(series, first, last, observed_only=False).items()
+        }
+
+    def counts(self, series: Iterable[int], first: int, last: int) -> dict[int, tuple[int, int]]:
+        """Return (rows, rows of flag 1 or 2 with a value or a count) by series; one without a row is not there."""
+        rows = self._db.execute(_COUNTS, (MISSING, first, last, json.dumps(sorted(series))))
+        return {number: (came, usable or 0) for number, came, usable in rows}
+
+    def settle(self) -> None:
+        """Return: the commit of the transaction makes it durable."""
+
     def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
         """Change the layers of one series at these times; a derived row that is not there is made."""
         value = layer.value.astype(object)
@@ -116,11 +133,12 @@ class ObservationLog:
         )
         self._marks.set(self._db, layer.time, series)
 
-    def blocks(self, series: Iterable[int], block_s: int) -> list[int]:
-        """Return the beginnings of the blocks of time (multiples of block_s) in which these series have rows."""
+    def blocks(self, series: Iterable[int], block_s: int, shift_s: int = 0) -> list[int]:
+        """Return the beginnings of the blocks of time (multiples of block_s) that have a row of these series at
+        begin + shift_s <= time < begin + shift_s + block_s."""
         rows = self._db.execute(
-            "SELECT DISTINCT time / ? * ? FROM log WHERE series IN (SELECT value FROM json_each(?)) ORDER BY 1",
-            (block_s, block_s, json.dumps(sorted(series))),
+            "SELECT DISTINCT (time - ?) / ? * ? FROM log WHERE series IN (SELECT value FROM json_each(?)) ORDER BY 1",
+            (shift_s, block_s, block_s, json.dumps(sorted(series))),
         )
         return [row[0] for row in rows]
 
@@ -129,14 +147,19 @@ class ObservationLog:
         row = self._db.execute("SELECT max(time) FROM log WHERE time <= ?", (until,)).fetchone()
         return None if row[0] is None else int(row[0])
 
+    def oldest_time(self, since: int) -> int | None:
+        """Return the time of the oldest row that is not before `since`, of any series; None when there is none."""
+        row = self._db.execute("SELECT min(time) FROM log WHERE time >= ?", (since,)).fetchone()
+        return None if row[0] is None else int(row[0])
+
     def _columns(
         self, series: Iterable[int], first: int, last: int, *, observed_only: bool = True
     ) -> dict[int, dict[str, npt.NDArray[Any]]]:
         wanted = sorted(series)
         query = _OBSERVED_ROWS if observed_only else _ROWS
         rows: list[tuple[Any, ...]] = self._db.execute(query, (first, last, json.dumps(wanted))).fetchall()
-        columns_of: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 7
-        number, time, count, value, calibration, flag, failed = columns_of
+        columns_of: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 9
+        number, time, count, value, calibration, flag, failed, journal, seq = columns_of
         of = np.array(number, np.int64)
         columns: dict[str, npt.NDArray[Any]] = {
             "time": np.array(time, np.int64),
@@ -145,6 +168,8 @@ class ObservationLog:
             "calibration": np.array(calibration, np.int64),
             "flag": np.array(flag, np.uint8),
             "failed": np.array(failed, np.int64),
+            "journal": np.array([NOBODY if one is None else one for one in journal], np.int64),
+            "seq": np.array([0 if one is None else one for one in seq], np.int64),
         }
         order = np.argsort(of, kind="stable")  # the log is in order of time, so each series stays so
         edges = np.searchsorted(of[order], [*wanted, np.iinfo(np.int64).max])
@@ -157,3 +182,8 @@ class ObservationLog:
         key = (int(rows.time[row]), int(rows.series[row]))
         winner = self._db.execute("SELECT journal, seq FROM log WHERE time = ? AND series = ?", key).fetchone()
         return bool(winner == (int(rows.journal[row]), int(rows.seq[row])))
+
+
+def moment_of(connection: sqlite3.Connection) -> Moment:
+    """Return the moment that a transaction of a store with a log sees."""
+    return Moment(connection, ObservationLog(connection))

@@ -1,11 +1,10 @@
 """Questions and answers: layers of a series, sums over local time, the newest of everything, completeness.
 
-Each function reads one moment of the store (`with reader.snapshot() as connection:`). HTTP and command line call them.
+Each function reads one moment of the store (`with reader.snapshot() as moment:`). HTTP and command line call them.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,12 +16,13 @@ from cloud_ingest.aggregates import DIGITS, USABLE_AND_SUSPECT, Buckets, rain, v
 from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey
 from cloud_ingest.errors import QuestionRefused
 from cloud_ingest.local_time import By, ends_of, widened
-from cloud_ingest.observation_log import ObservationLog
+from cloud_ingest.observations import Moment
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_reading import RollupReader
 from cloud_ingest.rollups import Measured, longer, measured, scanned
 from firmware.record import MISSING
 
+NOTHING: Ints = np.zeros(0, np.int64)
 MOST_BUCKETS = 10_000
 MOST_SCANNED_S = 366 * 86400
 SHORTEST_S = {By.MINUTE: 60, By.HOUR: 3600, By.DAY: 23 * 3600, By.MONTH: 28 * 86400}
@@ -90,44 +90,33 @@ class Complete(NamedTuple):
     percent: float | None
 
 
-def series_numbers(connection: sqlite3.Connection, station: str | None = None) -> dict[SeriesKey, int]:
+def series_numbers(moment: Moment, station: str | None = None) -> dict[SeriesKey, int]:
     """Return the numbers of the series that are in the store, of one station or of all."""
-    rows = connection.execute(
+    rows = moment.books.execute(
         "SELECT station, sensor, parameter, id FROM series WHERE ? IS NULL OR station = ? ORDER BY 1, 2, 3",
         (station, station),
     )
     return {SeriesKey(*row[:3]): row[3] for row in rows}
 
 
-def layer(
-    connection: sqlite3.Connection, registry: Registry, key: SeriesKey, span: tuple[int, int], name: LayerName
-) -> Points:
+def layer(moment: Moment, registry: Registry, key: SeriesKey, span: tuple[int, int], name: LayerName) -> Points:
     """Return one layer of a series. Raises QuestionRefused."""
     if span[1] - span[0] > MOST_SCANNED_S:
         raise QuestionRefused("more than 366 days of single values: ask year by year, or for hours or days")
-    rows = connection.execute(
-        "SELECT time, count, value, flag, failed, calibration FROM log WHERE time BETWEEN ? AND ?"
-        " AND series = (SELECT id FROM series WHERE station = ? AND sensor = ? AND parameter = ?) ORDER BY time",
-        (*span, *key),
-    ).fetchall()
-    time, count, value, flag, failed, calibration = zip(*rows, strict=True) if rows else ((),) * 6
-    counted = np.array([MISSING if one is None else one for one in count], np.int64)
-    raw = np.where(counted == MISSING, np.nan, counted / registry.scale[key.parameter])
-    made = np.array([np.nan if one is None else one for one in value], np.float64)
-    return Points(
-        np.array(time, np.int64),
-        raw if name is LayerName.RAW else np.where(np.isnan(made), raw, made),
-        np.array(flag, np.uint8),
-        np.array(failed, np.int64),
-        np.array(calibration, np.int64),
-    )
+    number = series_numbers(moment, key.station).get(key)
+    if number is None:
+        return Points(NOTHING, np.zeros(0), np.zeros(0, np.uint8), NOTHING, NOTHING)
+    found = moment.log.logged([number], *span)[number]
+    raw = np.where(found.count == MISSING, np.nan, found.count / registry.scale[key.parameter])
+    seen = raw if name is LayerName.RAW else np.where(np.isnan(found.value), raw, found.value)
+    return Points(found.time, seen, found.flag, found.failed, found.calibration)
 
 
 @dataclass(frozen=True)
 class Sums:
     """Sums over local time, of one moment of the store."""
 
-    connection: sqlite3.Connection
+    moment: Moment
     registry: Registry
     now_s: int
 
@@ -136,7 +125,7 @@ class Sums:
         those without a row are not there. `suspect`: flag 3 counts too (not for the total before the span). Raises
         QuestionRefused."""
         _refuse_too_much(by, span, scans=suspect or by is By.MINUTE)
-        numbers = series_numbers(self.connection, key.station)
+        numbers = series_numbers(self.moment, key.station)
         if key not in numbers:
             return []
         one = measured(self.registry, numbers, key)
@@ -150,12 +139,12 @@ class Sums:
     def _rain(self, one: Measured, buckets: Buckets, begin: int) -> Floats:
         if not one.counter:
             return np.full(len(buckets), np.nan)
-        return rain(buckets, RollupReader(self.connection, self.registry).last_before(one, begin))
+        return rain(buckets, RollupReader(self.moment, self.registry).last_before(one, begin))
 
     def _buckets(self, one: Measured, by: By, whole: tuple[int, int]) -> Buckets:
-        reader = RollupReader(self.connection, self.registry)
+        reader = RollupReader(self.moment, self.registry)
         if by is By.MINUTE:
-            return scanned(ObservationLog(self.connection), [one], whole, self.registry, by)[one.number]
+            return scanned(self.moment.log, [one], whole, self.registry, by)[one.number]
         if by is By.HOUR:
             return reader.hours(one, whole)
         days = reader.days(one, whole)
@@ -163,7 +152,7 @@ class Sums:
 
     def _scanned(self, one: Measured, by: By, whole: tuple[int, int]) -> Buckets:
         finest = By.MINUTE if by is By.MINUTE else By.HOUR
-        log = ObservationLog(self.connection)
+        log = self.moment.log
         buckets = scanned(log, [one], whole, self.registry, finest, USABLE_AND_SUSPECT)[one.number]
         for step in (By.DAY, By.MONTH) if by is By.MONTH else (By.DAY,) if by is By.DAY else ():
             buckets = longer(buckets, step, self.registry)
@@ -205,8 +194,8 @@ class Sums:
         """Return for every series how much came in the whole local days that have something of the span, until now."""
         _refuse_too_much(By.DAY, span, scans=False)
         first, last = widened(*span, By.DAY, self.registry.zone)
-        reader = RollupReader(self.connection, self.registry)
-        numbers = series_numbers(self.connection, station)
+        reader = RollupReader(self.moment, self.registry)
+        numbers = series_numbers(self.moment, station)
         counted = reader.counts(numbers.values(), (first, last))
         answers = []
         for key, number in numbers.items():
@@ -218,9 +207,9 @@ class Sums:
         return answers
 
 
-def newest(connection: sqlite3.Connection, station: str | None = None) -> list[Newest]:
+def newest(moment: Moment, station: str | None = None) -> list[Newest]:
     """Return the newest value of every series, of one station or of all."""
-    rows = connection.execute(
+    rows = moment.books.execute(
         "SELECT station, sensor, parameter, time, value, flag, failed FROM latest JOIN series ON series.id = series"
         " WHERE ? IS NULL OR station = ? ORDER BY station, sensor, parameter",
         (station, station),

@@ -65,18 +65,18 @@ def query(
     with (
         _failing(),
         closing(Reader(configuration.state_dir, registry.scale)) as reader,
-        reader.snapshot() as connection,
+        reader.snapshot() as moment,
     ):
-        numbers = series_numbers(connection, station)
+        numbers = series_numbers(moment, station)
         if station not in registry.stations and not numbers:
             _fail(f"no station {station!r}; there are {', '.join(sorted(registry.stations))}", WRONG_USE)
         key = SeriesKey(station, sensor_of(numbers, station, known.code) if sensor is None else sensor, known.code)
         if by is None:
-            points = layer(connection, registry, key, span, layer_name)
+            points = layer(moment, registry, key, span, layer_name)
             rows = points_rows(points, layer_name, known.unit, registry.zone)
             found: list[dict[str, object]] = list(_as_dicts(points))
         else:
-            answers = Sums(connection, registry, now_s).of(key, by, span, suspect=suspect)
+            answers = Sums(moment, registry, now_s).of(key, by, span, suspect=suspect)
             rows = aggregate_rows(answers, known.unit, registry.zone)
             found = [one._asdict() for one in answers]
     if as_json:

@@ -70,9 +70,9 @@ def _add_series(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) 
         JSON is thinned to `limit` points (2000), CSV is refused when it has more (100,000).
         """
         known = _parameter(registry, parameter)
-        with reader.snapshot() as connection:
-            key = _key(registry, series_numbers(connection, station), station, known, sensor)
-            points = layer(connection, registry, key, _span(clock, from_s, to_s, SERIES_SPAN_S), name)
+        with reader.snapshot() as moment:
+            key = _key(registry, series_numbers(moment, station), station, known, sensor)
+            points = layer(moment, registry, key, _span(clock, from_s, to_s, SERIES_SPAN_S), name)
         if as_csv:
             _refuse_long(len(points.time), limit or MOST_POINTS)
             return _csv(csv_text(points_rows(points, name, known.unit, registry.zone)), f"{station}-{parameter}")
@@ -96,9 +96,9 @@ def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clo
         from `from` to `to`, at most 10,000."""
         known = _parameter(registry, parameter)
         span = _span(clock, from_s, to_s, DEFAULT_SPAN_S[by])
-        with reader.snapshot() as connection:
-            key = _key(registry, series_numbers(connection, station), station, known, sensor)
-            answers = Sums(connection, registry, int(clock.now())).of(key, by, span, suspect=suspect)
+        with reader.snapshot() as moment:
+            key = _key(registry, series_numbers(moment, station), station, known, sensor)
+            answers = Sums(moment, registry, int(clock.now())).of(key, by, span, suspect=suspect)
         if as_csv:
             return _csv(csv_text(aggregate_rows(answers, known.unit, registry.zone)), f"{station}-{parameter}-{by}")
         return models.Aggregates(
@@ -117,8 +117,8 @@ def _add_network_wide(app: FastAPI, reader: Reader, registry: Registry, clock: C
     @app.get("/api/v1/latest", response_model=list[models.NewestValue], responses=_AS_CSV)
     def get_latest(as_csv: AsCsv, station: OnlyStation = None) -> list[models.NewestValue] | Response:
         """Return the newest value of every series."""
-        with reader.snapshot() as connection:
-            answers = newest(connection, station)
+        with reader.snapshot() as moment:
+            answers = newest(moment, station)
         if as_csv:
             return _csv(csv_text(newest_rows(answers, registry)), "latest")
         found = []
@@ -146,8 +146,8 @@ def _add_network_wide(app: FastAPI, reader: Reader, registry: Registry, clock: C
         """Return how much of what every series should have had has come, by whole local days; yesterday and today by
         default."""
         span = _span(clock, from_s, to_s, 86400)
-        with reader.snapshot() as connection:
-            answers = Sums(connection, registry, int(clock.now())).completeness(span, station)
+        with reader.snapshot() as moment:
+            answers = Sums(moment, registry, int(clock.now())).completeness(span, station)
         if as_csv:
             return _csv(csv_text(completeness_rows(answers, registry)), "completeness")
         start, end = widened(*span, By.DAY, registry.zone)

@@ -19,10 +19,12 @@ from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, ar
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
+from cloud_ingest.observation_log import ObservationLog, moment_of
+from cloud_ingest.observations import Moment
 from cloud_ingest.review_spans import Depth, Span, waiting_spans
 from cloud_ingest.schema import require_newest, sqlite_errors
 from cloud_ingest.store import DATABASE, STORED, UNUSABLE
-from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN, MISSING
+from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN
 
 CONNECTIONS = 4
 WAIT_S = 10.0
@@ -85,13 +87,13 @@ class Reader:
             self._idle.put(connection)
 
     @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that sees the store as it is at one moment, whatever is written meanwhile."""
+    def snapshot(self) -> Iterator[Moment]:
+        """Lend the store as it is at one moment, whatever is written meanwhile."""
         with self._connection() as connection:
             connection.execute("BEGIN")
             try:
                 require_newest(connection)
-                yield connection
+                yield moment_of(connection)
             finally:
                 connection.execute("ROLLBACK")
 
@@ -120,21 +122,13 @@ class Reader:
     def series(self, key: SeriesKey, from_s: int, to_s: int) -> tuple[Ints, Floats, Bytes]:
         """Return (times, values, flags) of a series from from_s to to_s, both included; NaN where there is no value."""
         with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT time, count, value, flag FROM log WHERE time BETWEEN ? AND ?"
-                " AND series = (SELECT id FROM series WHERE station = ? AND sensor = ? AND parameter = ?)"
-                " ORDER BY time",
-                (from_s, to_s, *key),
-            ).fetchall()
-        times, counts, values, flags = zip(*rows, strict=True) if rows else ((), (), (), ())
-        counted = np.array([MISSING if count is None else count for count in counts], np.int64)
-        derived = np.array([np.nan if value is None else value for value in values], np.float64)
-        observed = np.where(counted == MISSING, np.nan, counted / self._scale[key.parameter])
-        return (
-            np.array(times, np.int64),
-            np.where(np.isnan(derived), observed, derived),
-            np.array(flags, np.uint8),
-        )
+            row = connection.execute(
+                "SELECT id FROM series WHERE station = ? AND sensor = ? AND parameter = ?", key
+            ).fetchone()
+            if row is None:
+                return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint8)
+            scales = {row[0]: float(self._scale[key.parameter])}
+            return ObservationLog(connection).shown(scales, from_s, to_s)[row[0]]
 
     def newest_journal(self, station: str) -> int | None:
         """Return the journal of a station that was seen last, None when nothing came from it."""

@@ -17,7 +17,8 @@ from cloud_ingest.calibrations import ALWAYS, read_calibrations
 from cloud_ingest.columns import Layer, SeriesKey
 from cloud_ingest.errors import StoreRefused
 from cloud_ingest.layers import BLOCK_S
-from cloud_ingest.observation_log import ObservationLog
+from cloud_ingest.observation_log import ObservationLog, moment_of
+from cloud_ingest.observations import Moment, Observations
 from cloud_ingest.quality import Test
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import BESIDE_S, Made, Review, differences, made_layers
@@ -57,7 +58,7 @@ class Recompute:
         with sqlite_errors(), self._opened() as connection:
             for one in stations:
                 ask_for_review(connection, one, 0, ALWAYS)
-            mark_all(connection, self._numbers(station).values())
+            mark_all(connection, ObservationLog(connection), self._numbers(station).values())
         return len(stations)
 
     def run(self, store: Store, station: str | None, told: Told) -> None:
@@ -81,7 +82,7 @@ class Recompute:
         connection = self._opened()
         calibrations = read_calibrations(connection)
         waiting = {span.station: span.first for depth in Depth for span in waiting_spans(connection, depth)}
-        books = _Books(self._series(), ObservationLog(connection))
+        books = _Books(self._series(), self._moment().log)
         found: dict[str, int] = {}
         for one in self._stations(station):
             settled_until = waiting.get(one, ALWAYS) - BESIDE_S - 1
@@ -96,7 +97,7 @@ class Recompute:
         """Return by station how many stored hours and days are not what the log comes to; change nothing."""
         found: dict[str, int] = {}
         with sqlite_errors():
-            for key, rows in differing(self._opened(), self._registry, self._series(), self._numbers(station)).items():
+            for key, rows in differing(self._moment(), self._registry, self._series(), self._numbers(station)).items():
                 found[key.station] = found.get(key.station, 0) + rows
         return found
 
@@ -132,7 +133,7 @@ class Recompute:
 
     def _made(self, station: str, calibrations: dict[SeriesKey, list[Calibration]]) -> Iterator[tuple[Span, Made]]:
         """Yield block by block what a station's layers are."""
-        books = _Books(self._series(), ObservationLog(self._opened()))
+        books = _Books(self._series(), self._moment().log)
         for begin in books.log.blocks(books.numbers_of(station), BLOCK_S):
             span = Span(station, begin, begin + BLOCK_S - 1)
             yield span, made_layers(books, books, self._registry, span, Depth.SETTLE, calibrations)
@@ -148,6 +149,9 @@ class Recompute:
         known = sorted({key.station for key in self._series()})
         return [one for one in known if station in (None, one)]
 
+    def _moment(self) -> Moment:
+        return moment_of(self._opened())
+
     def _opened(self) -> sqlite3.Connection:
         assert self._connection is not None, "use it in a with statement"
         return self._connection
@@ -158,7 +162,7 @@ class _Books:
     """What making layers asks of a store: which series there are, and their log."""
 
     series: dict[SeriesKey, int]
-    log: ObservationLog
+    log: Observations
 
     def numbers_of(self, station: str) -> list[int]:
         return [number for key, number in self.series.items() if key.station == station]

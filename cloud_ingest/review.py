@@ -21,7 +21,7 @@ import numpy as np
 from cloud_ingest import topics
 from cloud_ingest.columns import Counted, Layer, SeriesKey
 from cloud_ingest.layers import BLOCK_S, SLOW_TESTS, make_layers
-from cloud_ingest.observation_log import ObservationLog
+from cloud_ingest.observations import Observations
 from cloud_ingest.qartod import Mask
 from cloud_ingest.quality import worst
 from cloud_ingest.registry import Registry
@@ -134,7 +134,7 @@ class Logged(Protocol):
     """Who has the log."""
 
     @property
-    def log(self) -> ObservationLog:
+    def log(self) -> Observations:
         """Return it."""
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from cloud_ingest.columns import Ints
+from cloud_ingest.observations import Observations
 
 BLOCK_S = 86400
 REMEMBERED = 200_000
@@ -76,14 +77,14 @@ def waiting(connection: sqlite3.Connection, closed_s: int, limit: int) -> tuple[
     return row[0], [one[0] for one in series]
 
 
-def mark_all(connection: sqlite3.Connection, series: Iterable[int]) -> None:
+def mark_all(connection: sqlite3.Connection, log: Observations, series: Iterable[int]) -> None:
     """Have everything of these series summed up again: what the log has, and what only rollups have."""
-    wanted = json.dumps(sorted(series))
+    numbers = sorted(series)
     pairs = connection.execute(
-        "SELECT DISTINCT (time - 1) / 86400, series FROM log WHERE series IN (SELECT value FROM json_each(:series))"
-        " UNION SELECT start / 86400, series FROM rollups WHERE series IN (SELECT value FROM json_each(:series))"
+        "SELECT start / 86400, series FROM rollups WHERE series IN (SELECT value FROM json_each(:series))"
         " UNION SELECT (start + 3599) / 86400, series FROM rollups"
         " WHERE level = 1 AND series IN (SELECT value FROM json_each(:series))",
-        {"series": wanted},
+        {"series": json.dumps(numbers)},
     ).fetchall()
+    pairs += [(begin // BLOCK_S, number) for begin in log.blocks(numbers, BLOCK_S, 1) for number in numbers]
     connection.executemany("INSERT OR IGNORE INTO rollup_marks VALUES (?, ?)", pairs)

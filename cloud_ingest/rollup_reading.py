@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,34 +10,29 @@ import numpy as np
 
 from cloud_ingest.aggregates import Buckets, usable
 from cloud_ingest.columns import SeriesKey
-from cloud_ingest.local_time import By, days_between, end_of, widened
-from cloud_ingest.observation_log import ObservationLog
+from cloud_ingest.local_time import LAST_MOMENT, By, days_between, end_of, widened
+from cloud_ingest.observations import Moment
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_marks import BLOCK_S, marked_blocks
 from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.rollups import Measured, Span, basis, in_order, longer, measured, scanned
-from firmware.record import MISSING
 
 DAYS_AT_ONCE = 10  # of a comparison
-_COUNTS = (
-    "SELECT series, count(*), sum(flag IN (1, 2) AND (value IS NOT NULL OR count != ?)) FROM log"
-    " WHERE time > ? AND time <= ? AND series IN (SELECT value FROM json_each(?)) GROUP BY series"
-)
 
 
 @dataclass(frozen=True)
 class RollupReader:
     """Buckets of one moment of the store: call it within one reading transaction."""
 
-    connection: sqlite3.Connection
+    moment: Moment
     registry: Registry
 
     def hours(self, one: Measured, span: Span) -> Buckets:
         """Return the hours of a span of whole hours."""
         stale = self._stale(one, span)
-        stored = RollupTable(self.connection).read(one.number, By.HOUR, *span)
+        stored = RollupTable(self.moment.books).read(one.number, By.HOUR, *span)
         parts = [stored[~_within(stored, stale)]]
-        log = ObservationLog(self.connection)
+        log = self.moment.log
         parts += [scanned(log, [one], part, self.registry)[one.number] for part in stale]
         return in_order(parts)
 
@@ -46,7 +40,7 @@ class RollupReader:
         """Return the days of a span of whole local days."""
         zone = self.registry.zone
         stale = [widened(*part, By.DAY, zone) for part in self._stale(one, span)]
-        stored = RollupTable(self.connection).read(one.number, By.DAY, *span)
+        stored = RollupTable(self.moment.books).read(one.number, By.DAY, *span)
         parts = [stored[~_within(stored, stale)]]
         parts += [longer(self.hours(one, part), By.DAY, self.registry) for part in _merged(stale)]
         return in_order(parts)
@@ -54,7 +48,7 @@ class RollupReader:
     def last_before(self, one: Measured, moment: int) -> float:
         """Return the last usable value not after a moment (the border of an hour), NaN when there is none."""
         stale = self._stale(one, (0, moment))
-        table, log = RollupTable(self.connection), ObservationLog(self.connection)
+        table, log = RollupTable(self.moment.books), self.moment.log
         found = table.last_usable(one.number, moment)
         while found is not None and _is_within(found[0], stale):
             found = table.last_usable(one.number, found[0])
@@ -76,9 +70,9 @@ class RollupReader:
         counted: dict[int, tuple[int, int]] = {}
         for day, series in stale.items():
             until = end_of(day, By.DAY, self.registry.zone)
-            for row in self.connection.execute(_COUNTS, (MISSING, day, until, json.dumps(sorted(series)))):
-                _add(counted, *row)
-        stored = self.connection.execute(
+            for number, (n, n_usable) in self.moment.log.counts(series, day + 1, until).items():
+                _add(counted, number, n, n_usable)
+        stored = self.moment.books.execute(
             "SELECT series, n, n_usable, start FROM rollups WHERE level = 2 AND start >= ? AND start < ?"
             " AND series IN (SELECT value FROM json_each(?))",
             (*span, json.dumps(wanted)),
@@ -91,10 +85,10 @@ class RollupReader:
     def _stale_days(self, wanted: Sequence[int], span: Span) -> dict[int, set[int]]:
         """Return the series that only the log knows, by the start of a local day."""
         zone = self.registry.zone
-        if not RollupTable(self.connection).is_made_with(basis(self.registry)):
+        if not RollupTable(self.moment.books).is_made_with(basis(self.registry)):
             return {day: set(wanted) for day in days_between(*span, zone)}
         marks: dict[int, set[int]] = {}
-        rows = self.connection.execute(
+        rows = self.moment.books.execute(
             "SELECT block, series FROM rollup_marks WHERE block BETWEEN ? AND ?"
             " AND series IN (SELECT value FROM json_each(?))",
             (span[0] // BLOCK_S, (span[1] - 1) // BLOCK_S, json.dumps(wanted)),
@@ -110,9 +104,9 @@ class RollupReader:
 
     def _stale(self, one: Measured, span: Span) -> list[Span]:
         """Return the parts of a span (whole hours) that the log alone knows, in order."""
-        if not RollupTable(self.connection).is_made_with(basis(self.registry)):
+        if not RollupTable(self.moment.books).is_made_with(basis(self.registry)):
             return [span]
-        blocks = marked_blocks(self.connection, one.scales, *span)
+        blocks = marked_blocks(self.moment.books, one.scales, *span)
         whole = (widened(block * BLOCK_S, (block + 1) * BLOCK_S, By.HOUR, self.registry.zone) for block in blocks)
         return _merged([(max(first, span[0]), min(last, span[1])) for first, last in whole])
 
@@ -144,7 +138,7 @@ def _is_within(start: int, spans: Sequence[Span]) -> bool:
 
 
 def differing(
-    connection: sqlite3.Connection,
+    moment: Moment,
     registry: Registry,
     numbers: Mapping[SeriesKey, int],
     compared: Iterable[SeriesKey],
@@ -153,28 +147,27 @@ def differing(
     those whose observations are in an archive."""
     found: dict[SeriesKey, int] = {}
     wanted = {key: measured(registry, numbers, key) for key in compared}
-    for span in _windows(connection, registry):
-        connection.execute("BEGIN")
-        reader = RollupReader(connection, registry)
-        made = scanned(ObservationLog(connection), list(wanted.values()), span, registry)
+    for span in _windows(moment, registry):
+        moment.books.execute("BEGIN")
+        reader = RollupReader(moment, registry)
+        made = scanned(moment.log, list(wanted.values()), span, registry)
         for key, one in wanted.items():
             hours = made[one.number]
             rows = _unlike(hours, reader.hours(one, span))
             rows += _unlike(longer(hours, By.DAY, registry), reader.days(one, span))
             if rows:
                 found[key] = found.get(key, 0) + rows
-        connection.execute("COMMIT")
+        moment.books.execute("COMMIT")
     return found
 
 
-def _windows(connection: sqlite3.Connection, registry: Registry) -> Iterator[Span]:
+def _windows(moment: Moment, registry: Registry) -> Iterator[Span]:
     """Yield all the time there is, in whole local days."""
-    ends = connection.execute(
-        "SELECT min(time) - 1 AS begin, max(time) AS until FROM log UNION ALL"
-        " SELECT min(start), max(start) + 3600 FROM rollups"
-    ).fetchall()
+    oldest, newest = moment.log.oldest_time(0), moment.log.newest_time(LAST_MOMENT)
+    logged = (None if oldest is None else oldest - 1, newest)
+    ends = [logged, *moment.books.execute("SELECT min(start), max(start) + 3600 FROM rollups")]
     begins, untils = [one for one, _ in ends if one is not None], [one for _, one in ends if one is not None]
-    archived = RollupTable(connection).archived_before()
+    archived = RollupTable(moment.books).archived_before()
     if not begins or max(untils) <= archived:
         return
     begin = widened(archived - 1, archived, By.DAY, registry.zone)[1] if min(begins) < archived else min(begins)

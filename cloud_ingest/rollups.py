@@ -18,7 +18,7 @@ import numpy as np
 from cloud_ingest.aggregates import USABLE, Buckets, combined, of_rows, wind_of
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.local_time import By, days_between, end_of, starts_of, widened
-from cloud_ingest.observation_log import ObservationLog
+from cloud_ingest.observations import Observations
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_marks import BLOCK_S
 from cloud_ingest.store import Store, Transaction
@@ -138,7 +138,7 @@ class Rollups:
 
 
 def scanned(
-    log: ObservationLog,
+    log: Observations,
     wanted: Sequence[Measured],
     span: Span,
     registry: Registry,

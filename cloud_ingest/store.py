@@ -33,6 +33,7 @@ from cloud_ingest.columns import (
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import ObservationLog
+from cloud_ingest.observations import ObservationsWriter
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.rollup_marks import Marks, mark_all, waiting
@@ -121,6 +122,7 @@ class Store:
                 transaction = Transaction(self, self._connection)
                 yield transaction
                 transaction.finish()
+                transaction.log.settle()
                 self._connection.execute("COMMIT")
                 self._stale = False
             finally:
@@ -175,7 +177,7 @@ class Transaction:
     def __init__(self, store: Store, connection: sqlite3.Connection) -> None:
         self._store = store
         self._db = connection
-        self.log = ObservationLog(connection, store.marks)
+        self.log: ObservationsWriter = ObservationLog(connection, store.marks)
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
 
@@ -351,7 +353,7 @@ class Transaction:
 
     def mark_all_rollups(self, series: Iterable[int]) -> None:
         """Have everything of these series summed up again."""
-        mark_all(self._db, series)
+        mark_all(self._db, self.log, series)
 
     def strike_rollup_marks(self, block: int, series: Iterable[int]) -> None:
         """Note that these rollups are what the log says."""
