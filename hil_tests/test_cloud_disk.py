@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, batch, free_port, minutes, until
-from hil_tests.disk.shim import Faults, ShimMissing, environment
+from simulators.disk.shim import Faults, ShimMissing, environment
 
 ROUNDS = ((errno.ENOSPC, 1000), (errno.EIO, 1000), (errno.EROFS, 1000), (errno.EIO, 100), (errno.ENOSPC, 30))
 RULES = '[[rule]]\nid = "rice"\nparameter = "salinity"\nthreshold = "rice"\n'

@@ -12,7 +12,7 @@ from hil_tests.cuts.gateway import GatewayCuts
 from hil_tests.cuts.gateway_judge import DUPLICATED, LOST, UNREADABLE
 from hil_tests.cuts.gateway_rounds import DISTURBANCE, play_round
 from hil_tests.cuts.table import DECLARED, sample, try_all
-from hil_tests.disk.shim import ShimMissing, build
+from simulators.disk.shim import ShimMissing, build
 
 HASTY = "import edge_gateway.outbox_file as file; file.SYNCHRONOUS = 'OFF'; "
 START = "from edge_gateway.commands import app; app()"

@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 
 from firmware.record import crc16
-from simulators.faults import LineFaults, pass_chunk
+from simulators.faults.line import LineFaults, pass_chunk
 
 READ_HOLDING = 3
 INSTRUMENTS = (1, 2, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from simulators import board, broker, demo_command, lines, link, modem, phone, serial_server, world
+from simulators.faults import command as faults
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 app.command("demo")(demo_command.command)
@@ -16,3 +17,4 @@ app.command("broker")(broker.command)
 app.command("phone")(phone.command)
 app.command("modem")(modem.command)
 app.command("serial-server")(serial_server.command)
+app.command("faults")(faults.command)

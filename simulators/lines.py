@@ -4,8 +4,8 @@
                   "lines": {"uplink": ["gateway", "xuan-hoa"], "bus-xuan-hoa": ["board", "instruments"]}}
 
 makes run/lines/uplink/gateway and so on. Participants come and go as they like: both ends of every pseudo-terminal
-stay open here. Faults (simulators.faults) are set while it runs: Lines(socket).set_fault("uplink", "cut", True), or by
-JSON lines on the socket: {"line":"uplink","fault":"noise","on":0.1}, {"status":true}.
+stay open here. Faults (simulators.faults.line) are set while it runs: Lines(socket).set_fault("uplink", "cut", True),
+or by JSON lines on the socket: {"line":"uplink","fault":"noise","on":0.1}, {"status":true}.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simulators import control
 from simulators.errors import SimulatorError
-from simulators.faults import LineFaults, pass_chunk
+from simulators.faults.line import LineFaults, pass_chunk
 
 BITS_PER_BYTE = 10  # start, eight data, stop
 IN_FLIGHT_BYTES = 64 * 1024  # on one line, paced or delayed; what comes on top is lost and counted
@@ -179,7 +179,7 @@ class Lines:
         self._socket_path = socket_path
 
     def set_fault(self, line: str, fault: str, on: bool | float = True) -> None:
-        """Set one fault: a switch, a chance from 0 to 1, or a delay in ms (see simulators.faults)."""
+        """Set one fault: a switch, a chance from 0 to 1, or a delay in ms (see simulators.faults.line)."""
         control.ask(self._socket_path, {"line": line, "fault": fault, "on": on})
 
     def clear(self, line: str) -> None:

@@ -29,7 +29,7 @@ from hil_tests.cuts.gateway import GatewayCuts
 from hil_tests.cuts.journal import JournalCuts
 from hil_tests.cuts.table import SHOWN_FAULTS, Table, Tally, sample, try_all
 from hil_tests.cuts.update import UpdateCuts
-from hil_tests.disk import shim
+from simulators.disk import shim
 from simulators.virtual_board.build import build
 from simulators.virtual_board.errors import VirtualBoardMissing
 

@@ -17,7 +17,7 @@ from firmware.errors import JournalError
 from firmware.record import NOT_EVALUATED, SIZE, decode
 from hil_tests.cuts.gateway_judge import DUPLICATED, LOST, UNREADABLE, Knowledge
 from hil_tests.cuts.table import Outcome
-from hil_tests.disk.shim import environment, put_mark
+from simulators.disk.shim import environment, put_mark
 
 FILE = "direct-xuan-hoa.sqlite"
 RING = 200

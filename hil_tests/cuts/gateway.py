@@ -1,8 +1,8 @@
 """The gateway under power cuts: each call by which the process changes its state directory is cut.
 
 Lives (gateway_life) are written down once. A cut is a point in one of them and a choice of what of the unsynced writes
-is on the disk (hil_tests.disk.model); the files that leaves are opened, judged and carried on with by the gateway's own
-code against the cloud's own store (gateway_judge).
+is on the disk (simulators.disk.model); the files that leaves are opened, judged and carried on with by the gateway's
+own code against the cloud's own store (gateway_judge).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from hil_tests.cuts.gateway_life import DEADLINE_S, Life, a_life
 from hil_tests.cuts.gateway_rounds import DISTURBANCE, ROUNDS, play_round
 from hil_tests.cuts.old_outbox import spoil, write_first_schema
 from hil_tests.cuts.table import DECLARED, Cut, Outcome
-from hil_tests.disk.model import ALL_DROPPED, ALL_KEPT, LAST_TORN, SOME_KEPT, Disk, write_image
-from hil_tests.disk.shim import MARK, SYNC, WRITE, Event, put_mark, read_trace
+from simulators.disk.model import ALL_DROPPED, ALL_KEPT, LAST_TORN, SOME_KEPT, Disk, write_image
+from simulators.disk.shim import MARK, SYNC, WRITE, Event, put_mark, read_trace
 
 CHECKPOINT = "checkpoint"
 SNAPSHOT_EVERY = 100

@@ -30,7 +30,7 @@ from edge_gateway.outbox_reader import OutboxReader
 from edge_gateway.tests.conftest import Broker, wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.running import PROGRAM, RunningGateway
-from hil_tests.disk.shim import Faults, environment, put_mark
+from simulators.disk.shim import Faults, environment, put_mark
 from simulators.lying_broker import Lies, LyingBroker
 from station_config.clock import SystemClock
 from station_config.instruments import load_instruments

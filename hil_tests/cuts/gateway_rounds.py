@@ -15,7 +15,7 @@ from edge_gateway.tests.conftest import wait_for
 from hil_tests.cuts.gateway_judge import Knowledge, Truth, count_in_store
 from hil_tests.cuts.gateway_life import JOURNAL, Life, a_life
 from hil_tests.cuts.table import Outcome
-from hil_tests.disk.shim import Faults
+from simulators.disk.shim import Faults
 from simulators.lying_broker import Lies
 
 ROUNDS = 5

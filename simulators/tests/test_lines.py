@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from simulators import control
 from simulators.errors import SimulatorError
-from simulators.faults import LineFaults, Passage, pass_chunk
+from simulators.faults.line import LineFaults, Passage, pass_chunk
 from simulators.lines import Lines, load
 
 FRAME = b"\x0b\x04\x00\x00\x00\x08\xf1\x66"

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simulators.errors import SimulatorError
+
 SOURCE = Path(__file__).with_name("shim.c")
 CREATE, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MARK = "OWTSRUM"
 _ENTRY = struct.Struct("<IIIIqq")
 _FAULTS = struct.Struct("<iIII")
 
 
-class ShimMissing(Exception):
+class ShimMissing(SimulatorError):
     """The shim cannot be had here; the text says why."""
 
 

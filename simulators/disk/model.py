@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from hil_tests.disk.shim import CREATE, RENAME, SYNC, TRUNCATE, UNLINK, WRITE, Event
+from simulators.disk.shim import CREATE, RENAME, SYNC, TRUNCATE, UNLINK, WRITE, Event
 
 SECTOR = 512
 
@@ -79,9 +79,9 @@ class Disk:
         if kept == LAST_TORN:
             assert torn is not None
             disk = self.copy()
-            disk._file(torn).pending += _some_sectors(torn, random.Random(f"{torn.at} {len(torn.data)}"))
+            disk._file(torn).pending += _some_sectors(torn, random.Random(f"{torn.at} {len(torn.data)}"))  # noqa: S311 - the same cut again
             return disk._image(lambda: True)
-        chance = random.Random(kept)
+        chance = random.Random(kept)  # noqa: S311 - the same cut again
         share = chance.random()
         return self._image(lambda: chance.random() < share)
 

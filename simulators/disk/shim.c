@@ -1,7 +1,7 @@
 /* A witness between a program and the files of one folder, put in with LD_PRELOAD.
  *
  * It writes down every call that changes what is on disk, in the order in which the calls returned, and can make them
- * fail. What a power cut could leave is made from that list by hil_tests/disk/model.py.
+ * fail. What a power cut could leave is made from that list by simulators/disk/model.py.
  *
  *   TRAM_DISK_UNDER   the folder; everything outside of it passes untouched
  *   TRAM_DISK_TRACE   the list, appended to by single writes, so that other processes can put marks between the calls
