@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
-from cloud_ingest.observations import NOBODY, Logged, LoggedRow, Moment
+from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
 from cloud_ingest.quality import Test
-from cloud_ingest.rollup_marks import Marks
 from firmware.record import MISSING
 
 _PUT_OBSERVED = "UPDATE log SET value = ?, calibration = ?, flag = ?, failed = ? WHERE time = ? AND series = ?"
@@ -40,9 +39,10 @@ _COUNTS = (
 class ObservationLog:
     """The log within one transaction of its SQLite file, reading or writing."""
 
-    def __init__(self, connection: sqlite3.Connection, marks: Marks | None = None) -> None:
+    def __init__(self, connection: sqlite3.Connection, changed: Changed) -> None:
+        """`changed` is told of every write before it happens."""
         self._db = connection
-        self._marks = marks or Marks()
+        self._changed = changed
 
     def add(self, rows: Observed) -> npt.NDArray[np.bool_]:
         """Store observations (sorted by time, series); return which are in the log now.
@@ -57,7 +57,7 @@ class ObservationLog:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             zip(*(column.tolist() for column in (*columns, rows.calibration, rows.failed)), strict=True),
         ).rowcount
-        self._marks.set(self._db, rows.time, rows.series)
+        self._changed(rows.time, rows.series)
         kept = np.ones(len(rows.time), np.bool_)
         if inserted != len(kept):
             for row in range(len(kept)):
@@ -81,7 +81,7 @@ class ObservationLog:
             " value = excluded.value, flag = excluded.flag, failed = excluded.failed",
             zip(*(column.tolist() for column in (rows.time, rows.value, rows.flag, rows.failed)), strict=True),
         )
-        self._marks.set(self._db, rows.time, rows.series)
+        self._changed(rows.time, rows.series)
 
     def counted(self, series: Iterable[int], first: int, last: int) -> dict[int, Counted]:
         """Return what records said of these series from first to last (times, both included)."""
@@ -131,7 +131,7 @@ class ObservationLog:
         self._db.executemany(
             _PUT_DERIVED if derived else _PUT_OBSERVED, zip(*(column.tolist() for column in columns), strict=True)
         )
-        self._marks.set(self._db, layer.time, series)
+        self._changed(layer.time, series)
 
     def blocks(self, series: Iterable[int], block_s: int, shift_s: int = 0) -> list[int]:
         """Return the beginnings of the blocks of time (multiples of block_s) that have a row of these series at
@@ -184,6 +184,17 @@ class ObservationLog:
         return bool(winner == (int(rows.journal[row]), int(rows.seq[row])))
 
 
-def moment_of(connection: sqlite3.Connection) -> Moment:
-    """Return the moment that a transaction of a store with a log sees."""
-    return Moment(connection, ObservationLog(connection))
+class LogStore:
+    """Observations in the SQLite file of the books: an ObservationStore."""
+
+    def writer(self, books: sqlite3.Connection, _names: Names, changed: Changed) -> ObservationLog:
+        """Return the log within the writer's transaction."""
+        return ObservationLog(books, changed)
+
+    def reader(self, books: sqlite3.Connection, _names: Names) -> ObservationLog:
+        """Return the log within a reading transaction."""
+        return ObservationLog(books, _nothing)
+
+
+def _nothing(_times: Ints, _series: Ints | int) -> None:
+    """A reader changes nothing."""

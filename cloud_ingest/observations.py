@@ -1,25 +1,26 @@
 """What a store of observations can do: one row for each series and time, whoever keeps it.
 
-    observation_log.ObservationLog       in the books' own SQLite file, in the same transaction
+    observation_log.LogStore          in the books' own SQLite file, in the same transaction
+    influx_observations.InfluxStore   in a database that speaks as InfluxDB does
 
 A store of its own (on another machine) does not take part in the books' transaction. So the writer's order is:
 observations first (`settle`), then the commit of the books. After a crash in between the same records come again, are
 found with their identity, and change nothing.
 
-Series and journals are named by their numbers in the books.
+Series and journals are named by their numbers in the books; `Names` says what these stand for.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, Layer, Observed, Shown
+from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, Layer, Observed, SeriesKey, Shown
 
 LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
 NOBODY = -1  # the journal of a derived row
@@ -93,7 +94,7 @@ class ObservationsWriter(Observations, Protocol):
         """Store derived values; a later computation of the same moment replaces the earlier one."""
 
     def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
-        """Change the layers of one series at these times; a derived row that is not there is made."""
+        """Change the layers of one series at these times: of observed rows that are there; a derived one is made."""
 
     def settle(self) -> None:
         """Return when all that was written is as durable as the store makes it; the books are committed after that."""
@@ -105,3 +106,29 @@ class Moment:
 
     books: sqlite3.Connection
     log: Observations
+
+
+class Names(Protocol):
+    """What the numbers of the books stand for."""
+
+    def key_of(self, series: int) -> SeriesKey:
+        """Return whose series it is. Raises KeyError."""
+
+    def journal_of(self, number: int) -> tuple[str, int]:
+        """Return the station of a journal, and the id that its board gave it. Raises KeyError."""
+
+    def journal_number(self, station: str, journal: int) -> int:
+        """Return the number of a journal, NOBODY when the books do not know it."""
+
+
+Changed = Callable[[Ints, Ints | int], None]  # rows of these times (ascending) and series are about to change
+
+
+class ObservationStore(Protocol):
+    """Where observations are kept. It hands out views that live as long as a transaction of the books does."""
+
+    def writer(self, books: sqlite3.Connection, names: Names, changed: Changed) -> ObservationsWriter:
+        """Return the view of the one writer."""
+
+    def reader(self, books: sqlite3.Connection, names: Names) -> Observations:
+        """Return the view of somebody who reads."""

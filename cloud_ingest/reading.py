@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.audit import Declared
+from cloud_ingest.book_names import moment_of
 from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, arrivals_after
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
-from cloud_ingest.observation_log import ObservationLog, moment_of
-from cloud_ingest.observations import Moment
+from cloud_ingest.observation_log import LogStore
+from cloud_ingest.observations import Moment, ObservationStore
 from cloud_ingest.review_spans import Depth, Span, waiting_spans
 from cloud_ingest.schema import require_newest, sqlite_errors
 from cloud_ingest.store import DATABASE, STORED, UNUSABLE
@@ -57,7 +58,10 @@ class Journal:
 class Reader:
     """Up to four connections, opened when first needed. Any thread may ask; `close` when nobody does any more."""
 
-    def __init__(self, state_dir: Path, scale: npt.NDArray[np.float64]) -> None:
+    def __init__(
+        self, state_dir: Path, scale: npt.NDArray[np.float64], observations: ObservationStore | None = None
+    ) -> None:
+        self._observations = observations or LogStore()
         self._uri = f"{(state_dir / DATABASE).resolve().as_uri()}?mode=ro"
         self._scale = scale  # by parameter code: value = count / scale
         self._idle: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
@@ -93,7 +97,7 @@ class Reader:
             connection.execute("BEGIN")
             try:
                 require_newest(connection)
-                yield moment_of(connection)
+                yield moment_of(connection, self._observations)
             finally:
                 connection.execute("ROLLBACK")
 
@@ -128,7 +132,7 @@ class Reader:
             if row is None:
                 return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint8)
             scales = {row[0]: float(self._scale[key.parameter])}
-            return ObservationLog(connection).shown(scales, from_s, to_s)[row[0]]
+            return moment_of(connection, self._observations).log.shown(scales, from_s, to_s)[row[0]]
 
     def newest_journal(self, station: str) -> int | None:
         """Return the journal of a station that was seen last, None when nothing came from it."""

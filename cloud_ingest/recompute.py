@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from cloud_ingest import schema
+from cloud_ingest.book_names import moment_of
 from cloud_ingest.calibrations import ALWAYS, read_calibrations
 from cloud_ingest.columns import Layer, SeriesKey
 from cloud_ingest.errors import StoreRefused
 from cloud_ingest.layers import BLOCK_S
-from cloud_ingest.observation_log import ObservationLog, moment_of
-from cloud_ingest.observations import Moment, Observations
+from cloud_ingest.observation_log import LogStore
+from cloud_ingest.observations import Moment, Observations, ObservationStore
 from cloud_ingest.quality import Test
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import BESIDE_S, Made, Review, differences, made_layers
@@ -36,7 +37,8 @@ Told = Callable[[int, int], None]  # stations done, of how many
 class Recompute:
     """`with Recompute(state_dir, registry) as work:` has a connection of its own; `run` needs none."""
 
-    def __init__(self, state_dir: Path, registry: Registry) -> None:
+    def __init__(self, state_dir: Path, registry: Registry, observations: ObservationStore | None = None) -> None:
+        self._observations = observations or LogStore()
         self._database = state_dir / DATABASE
         self._registry = registry
         self._connection: sqlite3.Connection | None = None
@@ -58,7 +60,7 @@ class Recompute:
         with sqlite_errors(), self._opened() as connection:
             for one in stations:
                 ask_for_review(connection, one, 0, ALWAYS)
-            mark_all(connection, ObservationLog(connection), self._numbers(station).values())
+            mark_all(connection, self._moment().log, self._numbers(station).values())
         return len(stations)
 
     def run(self, store: Store, station: str | None, told: Told) -> None:
@@ -150,7 +152,7 @@ class Recompute:
         return [one for one in known if station in (None, one)]
 
     def _moment(self) -> Moment:
-        return moment_of(self._opened())
+        return moment_of(self._opened(), self._observations)
 
     def _opened(self) -> sqlite3.Connection:
         assert self._connection is not None, "use it in a with statement"

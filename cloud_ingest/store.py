@@ -14,6 +14,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -32,8 +33,8 @@ from cloud_ingest.columns import (
 )
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
-from cloud_ingest.observation_log import ObservationLog
-from cloud_ingest.observations import ObservationsWriter
+from cloud_ingest.observation_log import LogStore
+from cloud_ingest.observations import NOBODY, ObservationStore, ObservationsWriter
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.rollup_marks import Marks, mark_all, waiting
@@ -57,7 +58,9 @@ SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there c
 class Store:
     """The writer. Use `with Store(path) as store:`; raises StoreRefused, or StoreUnavailable when the disk says no."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, observations: ObservationStore | None = None) -> None:
+        """Without `observations` they are kept in the same file."""
+        self._observations = observations or LogStore()
         self._state_dir = state_dir
         self._connection: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
@@ -65,6 +68,7 @@ class Store:
         self.keys: dict[int, SeriesKey] = {}
         self.journals: dict[tuple[str, int], int] = {}
         self.stations: dict[int, str] = {}  # of a journal's number
+        self.journal_ids: dict[int, tuple[str, int]] = {}
         self.ledgers: dict[tuple[int, int], RangeSet] = {}
         self.waiting_for_clock: set[int] = set()  # journals with unstamped records
         self.latest_times: dict[int, int] = {}
@@ -119,7 +123,7 @@ class Store:
             self._connection.execute("BEGIN IMMEDIATE")
             self._stale = True
             try:
-                transaction = Transaction(self, self._connection)
+                transaction = Transaction(self, self._connection, self._observations)
                 yield transaction
                 transaction.finish()
                 transaction.log.settle()
@@ -137,6 +141,7 @@ class Store:
         self.series = {key: number for number, key in self.keys.items()}
         self.journals = {(row[1], row[2]): row[0] for row in rows("SELECT id, station, journal FROM journals")}
         self.stations = {number: station for (station, _), number in self.journals.items()}
+        self.journal_ids = {number: journal for journal, number in self.journals.items()}
         self.ledgers = {}
         for journal, kind, first, last in rows("SELECT journal, kind, first, last FROM ledger"):
             self.ledgers.setdefault((journal, kind), RangeSet()).add(first, last)
@@ -158,6 +163,18 @@ class Store:
         self._data_version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         self.calibrations = read_calibrations(self._connection)
 
+    def key_of(self, series: int) -> SeriesKey:
+        """Return whose series it is. Raises KeyError."""
+        return self.keys[series]
+
+    def journal_of(self, number: int) -> tuple[str, int]:
+        """Return the station of a journal, and the id that its board gave it. Raises KeyError."""
+        return self.journal_ids[number]
+
+    def journal_number(self, station: str, journal: int) -> int:
+        """Return the number of a journal, NOBODY when the books do not know it."""
+        return self.journals.get((station, journal), NOBODY)
+
     def calibrations_of(self, key: SeriesKey) -> list[Calibration]:
         """Return the calibration records in force of a series, as they take over from each other."""
         return self.calibrations.get(key, [])
@@ -174,10 +191,10 @@ class Store:
 class Transaction:
     """What can be stored together. Made by Store.transaction() only."""
 
-    def __init__(self, store: Store, connection: sqlite3.Connection) -> None:
+    def __init__(self, store: Store, connection: sqlite3.Connection, observations: ObservationStore) -> None:
         self._store = store
         self._db = connection
-        self.log: ObservationsWriter = ObservationLog(connection, store.marks)
+        self.log: ObservationsWriter = observations.writer(connection, store, partial(store.marks.set, connection))
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
 
@@ -199,6 +216,7 @@ class Transaction:
             number = _id(self._db.execute("INSERT INTO journals (station, journal) VALUES (?, ?)", (station, journal)))
             self._store.journals[station, journal] = number
             self._store.stations[number] = station
+            self._store.journal_ids[number] = (station, journal)
         return number
 
     # what arrived: ledger, raw records, what cannot be used

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from cloud_ingest import schema
 from cloud_ingest.aggregates import Buckets, usable
+from cloud_ingest.book_names import moment_of
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.local_time import By, widened
-from cloud_ingest.observation_log import moment_of
+from cloud_ingest.observation_log import LogStore
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollup_reading import RollupReader
@@ -64,7 +65,7 @@ def series_of(bench: Bench) -> list[tuple[SeriesKey, Measured]]:
 def answers(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
     with bench.store.transaction() as transaction:
         assert bench.store._connection is not None
-        reader = RollupReader(moment_of(bench.store._connection), bench.registry)
+        reader = RollupReader(moment_of(bench.store._connection, LogStore()), bench.registry)
         found = {}
         for key, one in series_of(bench):
             found[key, By.HOUR] = reader.hours(one, widened(*EVER, By.HOUR, bench.registry.zone))
@@ -85,7 +86,7 @@ def scan(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
 def assert_counts_and_totals_agree(bench: Bench, moment: int) -> None:
     """Completeness, and the last usable value before a moment, against the rows themselves."""
     assert bench.store._connection is not None
-    reader = RollupReader(moment_of(bench.store._connection), bench.registry)
+    reader = RollupReader(moment_of(bench.store._connection, LogStore()), bench.registry)
     days = widened(*EVER, By.DAY, bench.registry.zone)
     hour = widened(moment, moment, By.HOUR, bench.registry.zone)[0]
     counts = reader.counts(bench.store.keys, days)
@@ -220,7 +221,7 @@ def test_the_total_before_a_span_is_found_however_long_ago_and_whether_rolled_up
     for settled_until in (T0 - 86400, T0 + 2 * 86400, LATER):
         roll(bench, settled_until)
         assert bench.store._connection is not None
-        reader = RollupReader(moment_of(bench.store._connection), bench.registry)
+        reader = RollupReader(moment_of(bench.store._connection, LogStore()), bench.registry)
         hour = 3600
         assert math.isnan(reader.last_before(one, T0 - hour - T0 % hour))
         scale = bench.registry.scale[RAIN]
