@@ -1,0 +1,334 @@
+"""What a chaos run consists of, and the configuration files of the real commands, as an operator would write them.
+
+Each gateway has a radio line with several boards on one pair, a line with one board, and lines with the instruments of
+stations that have no board:
+
+    gw-1 ─┬─ radio-1 ── s01 s02 s03 s04    boards (real MicroPython), each with its instruments on bus-<station>
+          ├─ wire-1 ─── s05
+          ├─ bus-s06 ── instruments        [[direct]]
+          └─ bus-s07 ── instruments        [[direct]]
+
+Pure but for `write_files`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simulators.estuary import Estuary, Place
+
+SAMPLE_S, RECORD_S = 20, 60
+DWELL_S = 300
+STALE_AFTER_S = 3600
+CLEAR_SHARE = 0.94
+SEASON_START_S = 1_771_977_600  # 2026-02-25, the dry season: salt comes with every tide
+SEASON_S = 50 * 86_400
+LIES_TOWARDS_CLOUD = "cloud"
+FIRST_KM, LAST_KM = 4.0, 34.0
+ELEVATION_M = -6.0
+
+
+@dataclass(frozen=True)
+class ChaosStation:
+    """A station: `direct` has no board. `line` is what its gateway reads it on."""
+
+    id: str
+    number: int
+    gateway: str
+    line: str
+    direct: bool
+    river_km: float
+
+    @property
+    def bus(self) -> str:
+        """The line its instruments are on."""
+        return f"bus-{self.id}"
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the river."""
+        return Place(self.id, self.river_km, ELEVATION_M)
+
+    @property
+    def address(self) -> int:
+        """Its address on its gateway's line."""
+        return 10 + self.number
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a world is."""
+
+    gateways: int = 3
+    stations: int = 20
+    direct: int = 6
+
+    def stations_in(self) -> tuple[ChaosStation, ...]:
+        """Return the stations, spread over the gateways in turn; each gateway's last boards come on a wire alone."""
+        found = []
+        for number in range(1, self.stations + 1):
+            gateway = (number - 1) % self.gateways + 1
+            direct = number > self.stations - self.direct
+            alone = not direct and number > self.stations - self.direct - self.gateways and number > self.gateways
+            name = f"s{number:02d}"
+            line = f"bus-{name}" if direct else f"wire-{gateway}" if alone else f"radio-{gateway}"
+            km = FIRST_KM + (LAST_KM - FIRST_KM) * (number - 1) / max(1, self.stations - 1)
+            found.append(ChaosStation(name, number, f"gw-{gateway}", line, direct, round(km, 1)))
+        return tuple(found)
+
+
+TINY = Shape(gateways=1, stations=3, direct=1)
+FULL = Shape()
+
+
+@dataclass(frozen=True)
+class RuleOfStation:
+    """The one rule that watches a station's salinity."""
+
+    id: str
+    station: str
+    set_level: float
+    clear_level: float
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a phone."""
+
+    name: str
+    phone: str
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on 127.0.0.1: the broker, what stands before it, one link for each gateway, and the cloud's."""
+
+    broker: int
+    phone: int
+    cloud: int
+    links: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A whole run on paper. `begin_s` and `span_s` are bench time."""
+
+    folder: Path
+    shape: Shape
+    seed: int
+    speed: float
+    begin_s: float
+    span_s: float
+    ports: Ports
+
+    @property
+    def stations(self) -> tuple[ChaosStation, ...]:
+        """All stations."""
+        return self.shape.stations_in()
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """All gateways."""
+        return tuple(f"gw-{number}" for number in range(1, self.shape.gateways + 1))
+
+    def of(self, gateway: str) -> tuple[ChaosStation, ...]:
+        """Return a gateway's stations."""
+        return tuple(station for station in self.stations if station.gateway == gateway)
+
+    @property
+    def lines(self) -> dict[str, list[str]]:
+        """Every RS-485 line with those who are on it."""
+        found: dict[str, list[str]] = {}
+        for station in self.stations:
+            found[station.bus] = ["gateway" if station.direct else "board", "instruments"]
+            if not station.direct:
+                found.setdefault(station.line, ["gateway"]).append(station.id)
+        return found
+
+    def port(self, line: str, participant: str) -> Path:
+        """Return the terminal one participant of a line opens."""
+        return self.folder / "lines" / line / participant
+
+    def socket(self, name: str) -> Path:
+        """Return a simulator's control socket."""
+        return self.folder / f"{name}.sock"
+
+    def flash(self, station: str) -> Path:
+        """Return the file that is a board's flash."""
+        return self.folder / "boards" / f"{station}.flash"
+
+    def state(self, program: str) -> Path:
+        """Return the state directory of a gateway or the cloud."""
+        return self.folder / program
+
+    def faults(self, program: str) -> Path:
+        """Return the file by which a program's disk is made to fail."""
+        return self.folder / f"{program}.disk"
+
+    def configuration(self, program: str) -> Path:
+        """Return a program's configuration file."""
+        return self.folder / f"{program}.toml"
+
+    @property
+    def answers(self) -> Path:
+        """Return where the instruments write down what they answered."""
+        return self.folder / "answers.csv"
+
+    @property
+    def rules(self) -> tuple[RuleOfStation, ...]:
+        """One rule for each station, at a level that this river crosses there in this run."""
+        return tuple(_rule(self, station) for station in self.stations)
+
+    @property
+    def persons(self) -> tuple[Person, ...]:
+        """One who hears of everything, and one for each gateway's stations."""
+        watched = {gateway: tuple(f"salt-{s.id}" for s in self.of(gateway)) for gateway in self.gateways}
+        everybody = [Person("Chị Sáu", "+84900000001", tuple(rule for rules in watched.values() for rule in rules))]
+        return tuple(
+            everybody
+            + [Person(f"Anh {gateway}", f"+8490000001{at}", rules) for at, (gateway, rules) in enumerate(watched.items())]
+        )
+
+
+def begin_of(seed: int) -> float:
+    """Return when the river's time begins: a moment of the dry season that the seed chooses, at a full minute."""
+    return float(SEASON_START_S + (seed * 7919 * 60) % SEASON_S // 60 * 60)
+
+
+def _rule(layout: Layout, station: ChaosStation) -> RuleOfStation:
+    times = np.arange(layout.begin_s, layout.begin_s + layout.span_s, 60.0)
+    salinity = Estuary(layout.seed).salinity(station.place, times)
+    level = round(float(np.quantile(salinity, 0.35 + 0.02 * (station.number % 15))), 3)
+    return RuleOfStation(f"salt-{station.id}", station.id, level, round(CLEAR_SHARE * level, 3))
+
+
+def write_files(layout: Layout, password_file: dict[str, Path], token_file: Path) -> None:
+    """Write network.toml, rules.toml, a file for each gateway, the cloud's, and those of the simulators."""
+    (layout.folder / "boards").mkdir(exist_ok=True)
+    texts = {"network": _network(layout), "rules": _rules(layout), "cloud": _cloud(layout, password_file, token_file)}
+    texts |= {gateway: _gateway(layout, gateway, password_file[gateway]) for gateway in layout.gateways}
+    for name, text in texts.items():
+        layout.configuration(name).write_text(text, encoding="utf-8")
+    lines = {"dir": str(layout.folder / "lines"), "socket": str(layout.socket("lines")), "lines": layout.lines}
+    (layout.folder / "lines.json").write_text(json.dumps({**lines, "seed": layout.seed}), encoding="utf-8")
+    (layout.folder / "world.json").write_text(json.dumps(_world(layout)), encoding="utf-8")
+
+
+def _network(layout: Layout) -> str:
+    text = 'name = "Chaos"\n' + "".join(f'[[gateways]]\nid = "{gateway}"\n' for gateway in layout.gateways)
+    for station in layout.stations:
+        text += f"""
+[[stations]]
+id = "{station.id}"
+name_vi = "Trạm {station.number}"
+name_en = "Station {station.number}"
+latitude = {10.2 + 0.01 * station.number:.2f}
+longitude = {106.7 - 0.01 * station.number:.2f}
+river = "Cửa Tiểu"
+river_km = {station.river_km}
+gateway = "{station.gateway}"
+address = {station.address}
+hardware = "{"gateway" if station.direct else "esp32"}"
+sample_interval_s = {SAMPLE_S}
+record_interval_s = {RECORD_S}
+sensors = [
+  {{ number = 1, instrument = "yosemitech-y520", address = 1 }},
+  {{ number = 2, instrument = "keller-acculevel", address = 2, elevation_m = {ELEVATION_M} }},
+]
+"""
+    return text
+
+
+def _rules(layout: Layout) -> str:
+    text = ""
+    for rule in layout.rules:
+        text += f"""[[rule]]
+id = "{rule.id}"
+parameter = "salinity"
+stations = ["{rule.station}"]
+set_level = {rule.set_level}
+clear_level = {rule.clear_level}
+set_dwell_s = {DWELL_S}
+clear_dwell_s = {DWELL_S}
+stale_after_s = {STALE_AFTER_S}
+severity = "warning"
+
+"""
+    for person in layout.persons:
+        rules = ", ".join(f'"{rule}"' for rule in person.rules)
+        text += f'[[person]]\nname = "{person.name}"\nphone = "{person.phone}"\nrules = [{rules}]\n\n'
+    return text
+
+
+def _cloud(layout: Layout, password_file: dict[str, Path], token_file: Path) -> str:
+    return f"""network = "network.toml"
+state_dir = "cloud"
+[broker]
+port = {layout.ports.broker}
+user = "cloud"
+password_file = "{password_file["cloud"]}"
+[http]
+port = {layout.ports.cloud}
+[alerts]
+rules = "rules.toml"
+[sms]
+url = "http://127.0.0.1:{layout.ports.phone}"
+token_file = "{token_file}"
+"""
+
+
+def _gateway(layout: Layout, gateway: str, password_file: Path) -> str:
+    text = f"""id = "{gateway}"
+state_dir = "{gateway}"
+network = "network.toml"
+poll_interval_s = {max(0.2, 15.0 / layout.speed):g}
+[outbox]
+gather_s = 0.2
+[broker]
+port = {layout.ports.links[gateway]}
+user = "{gateway}"
+password_file = "{password_file}"
+commit_timeout_s = 5
+retry_max_s = 3
+"""
+    return text + "".join(_lines_of(layout, gateway))
+
+
+def _lines_of(layout: Layout, gateway: str) -> Iterator[str]:
+    stations = layout.of(gateway)
+    for line in dict.fromkeys(station.line for station in stations):
+        yield f'[[line]]\nname = "{line}"\nport = "{layout.port(line, "gateway")}"\nbaud = 9600\ntimeout_s = 1.0\n'
+        for station in stations:
+            if station.line == line and not station.direct:
+                yield f'[[line.station]]\nid = "{station.id}"\naddress = {station.address}\n'
+    for station in stations:
+        if station.direct:
+            yield f'[[direct]]\nstation = "{station.id}"\nline = "{station.line}"\n'
+
+
+def _world(layout: Layout) -> dict[str, object]:
+    stations = [
+        {
+            "id": station.id,
+            "river_km": station.river_km,
+            "elevation_m": ELEVATION_M,
+            "port": str(layout.port(station.bus, "instruments")),
+            "instruments": [
+                {"sensor": 1, "model": "yosemitech-y520", "address": 1},
+                {"sensor": 2, "model": "keller-acculevel", "address": 2},
+            ],
+        }
+        for station in layout.stations
+    ]
+    return {
+        "stations": stations,
+        "seed": layout.seed,
+        "socket": str(layout.socket("world")),
+        "answers": str(layout.answers),
+    }

@@ -1,0 +1,243 @@
+"""The chain of a chaos run, brought up: each program a process of its own, the boards real MicroPython.
+
+    instruments ─ bus ─ board ─ line ─ gateway ─ link ─ (a broker that may lie) ─ mosquitto ─ cloud ─ phone
+
+What ends by itself is started again after a moment, as systemd does it in the field, and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Self
+
+import httpx
+
+from hil_tests.chaos.layout import Layout, write_files
+from simulators.board import BoardSettings, VirtualBoard
+from simulators.broker import BrokerSetup, set_up_broker
+from simulators.disk.shim import Faults as DiskFaults
+from simulators.disk.shim import environment as disk_environment
+from simulators.lines import Lines
+from simulators.link import Link
+from simulators.processes import Program, Spawner, command, wait_for
+from simulators.site import accepts, write_secret
+from simulators.virtual_board.build import build
+from station_config.board import board_configuration, encode
+from station_config.clock import BenchClock
+from station_config.flash import board_files, flash
+from station_config.network import load_network
+
+FLASH_BYTES = 2 << 20  # room for the whole ring of the usual configuration
+FLASHED_AT_ONCE = 4
+READY_S = 90.0
+START_AGAIN_AFTER_S = 1.0
+SUPERVISED = ("gw-", "cloud")
+
+Report = Callable[[str], None]
+
+
+class World:
+    """Use as a context manager; `start` brings it up, leaving it ends every process."""
+
+    def __init__(self, layout: Layout, report: Report = lambda text: None) -> None:
+        self.layout = layout
+        self.boards: dict[str, VirtualBoard] = {}
+        self.disks: dict[str, DiskFaults] = {}
+        self.links: dict[str, Link] = {}
+        self.restarts: Counter[str] = Counter()  # by the supervisor, of programs nobody had killed
+        self.out: set[str] = set()  # programs that are down on purpose
+        self._report = report
+        self._programs: dict[str, Program] = {}
+        self._died_at: dict[str, float] = {}
+        self._spawner = Spawner()
+        self._http = httpx.Client(timeout=5.0)
+        self._clock: BenchClock | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- bringing it up ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Flash the boards, start the clock, then everything else. Raises SimulatorError."""
+        build()
+        layout = self.layout
+        self.broker: BrokerSetup = set_up_broker(
+            "mosquitto", layout.folder / "broker", layout.ports.broker, gateways=layout.gateways
+        )
+        users = (*layout.gateways, "cloud")
+        write_secret(layout.folder / "sms-token")
+        write_files(layout, {user: self.broker.password_file(user) for user in users}, layout.folder / "sms-token")
+        self._run("lines", sim("lines", "--config", str(layout.folder / "lines.json")), self._said_ready("lines"))
+        self.lines = Lines(layout.socket("lines"))
+        self._flash_boards()
+        self._clock = BenchClock(time.time(), layout.begin_s, layout.speed)
+        self._start_surroundings()
+        self._start_cloud()
+        for station in self.boards:
+            self.boards[station].start()
+        for gateway in layout.gateways:
+            self._start_gateway(gateway)
+
+    def _flash_boards(self) -> None:
+        layout = self.layout
+        network = load_network(layout.configuration("network"))
+        with_board = [station for station in layout.stations if not station.direct]
+        self._report(f"flashing {len(with_board)} boards")
+        files = board_files(b"")
+        for station in with_board:
+            uarts = {1: layout.port(station.bus, "board"), 2: layout.port(station.line, station.id)}
+            settings = BoardSettings(
+                flash=layout.flash(station.id),
+                size_bytes=FLASH_BYTES,
+                uarts=uarts,
+                rate=layout.speed,
+                log=layout.folder / "boards" / f"{station.id}.console",
+            )
+            self.boards[station.id] = VirtualBoard(settings)
+
+        def flash_one(station: str) -> None:
+            board = self.boards[station]
+            board.console.wait_for(">>> ")
+            configuration = encode(board_configuration(network, station))
+            flash(str(board.console_path), {**files, "/station.json": configuration})
+
+        names = list(self.boards)
+        for at in range(0, len(names), FLASHED_AT_ONCE):
+            group = names[at : at + FLASHED_AT_ONCE]
+            for name in group:
+                self.boards[name].start()
+            with ThreadPoolExecutor(max_workers=FLASHED_AT_ONCE) as technicians:
+                list(technicians.map(flash_one, group))
+            for name in group:
+                self.boards[name].power_cut()
+
+    def _start_surroundings(self) -> None:
+        layout = self.layout
+        self._run("broker", self.broker.argv, lambda: accepts(layout.ports.broker))
+        self._run("world", sim("world", "--config", str(layout.folder / "world.json")), self._said_ready("world"))
+        for gateway, port in layout.ports.links.items():
+            name = f"link-{gateway}"
+            argv = sim("link", "--listen", str(port), "--to", f"127.0.0.1:{layout.ports.broker}")
+            self._run(name, [*argv, "--control", str(layout.socket(name))], self._said_ready(name))
+            self.links[gateway] = Link(layout.socket(name))
+        phone = sim("phone", "--port", str(layout.ports.phone), "--token-file", str(layout.folder / "sms-token"))
+        self._run("phone", phone, self._said_ready("phone"))
+
+    def _start_cloud(self) -> None:
+        argv = [command("tram-cloud"), "run", "--config", str(self.layout.configuration("cloud"))]
+        self._run("cloud", argv, self._cloud_answers, self._disk("cloud"))
+
+    def _start_gateway(self, gateway: str) -> None:
+        configuration = str(self.layout.configuration(gateway))
+        argv = [command("tram-gateway"), "run", "--config", configuration, "--log", "json"]
+        self._run(gateway, argv, lambda: True, self._disk(gateway))
+
+    def _disk(self, program: str) -> dict[str, str]:
+        """Return what makes a program's disk fail on demand."""
+        folder = self.layout.state(program)
+        folder.mkdir(exist_ok=True)
+        self.disks[program] = DiskFaults(self.layout.faults(program), self.layout.seed)
+        return disk_environment(folder, faults=self.disks[program])
+
+    def _run(
+        self, name: str, argv: Sequence[str], ready: Callable[[], bool], environment: Mapping[str, str] | None = None
+    ) -> None:
+        around = {**os.environ, **(self._clock.as_environment() if self._clock else {}), **(environment or {})}
+        self._programs[name] = Program(name, argv, self._spawner, self.layout.folder / f"{name}.log", ready, around)
+        self._programs[name].start(READY_S)
+
+    def _said_ready(self, name: str) -> Callable[[], bool]:
+        log = self.layout.folder / f"{name}.log"
+        return lambda: b'"ready"' in log.read_bytes()
+
+    def _cloud_answers(self) -> bool:
+        try:
+            return self._http.get(self._url("cloud", "/api/v1/ledger")).is_success
+        except httpx.TransportError:
+            return False
+
+    # -- programs ------------------------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> BenchClock:
+        """The clock of everything."""
+        assert self._clock is not None
+        return self._clock
+
+    def program(self, name: str) -> Program:
+        """Return a program."""
+        return self._programs[name]
+
+    def kill(self, name: str) -> None:
+        """kill -9; it stays down until `start_again`."""
+        self.out.add(name)
+        self._programs[name].kill()
+
+    def start_again(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start a program that was killed, without waiting; `environment` only for this life."""
+        program = self._programs[name]
+        program.process = self._spawner.popen(program.argv, {**program.environment, **(environment or {})}, program.log)
+        program.starts += 1
+        self.out.discard(name)
+
+    def supervise(self) -> None:
+        """Start again what has ended by itself."""
+        for name, program in self._programs.items():
+            if program.running or name in self.out:
+                self._died_at.pop(name, None)
+            elif time.monotonic() - self._died_at.setdefault(name, time.monotonic()) >= START_AGAIN_AFTER_S:
+                self.restarts[name] += 1
+                self.start_again(name)
+
+    # -- what it can be asked ------------------------------------------------------------------------------------------
+
+    def _url(self, port: str, path: str) -> str:
+        return f"http://127.0.0.1:{getattr(self.layout.ports, port)}{path}"
+
+    def api(self, path: str, **query: object) -> Any:
+        """GET a JSON document of the cloud's API. Raises httpx.HTTPError."""
+        answer = self._http.get(self._url("cloud", path), params={k: str(v) for k, v in query.items()}, timeout=60.0)
+        answer.raise_for_status()
+        return answer.json()
+
+    def phone_log(self) -> dict[str, Any]:
+        """Return the phone's messages and what its provider refused."""
+        found: dict[str, Any] = self._http.get(self._url("phone", "/inbox"), timeout=30.0).json()
+        return found
+
+    def phone_faults(self, **faults: float) -> None:
+        """Tell the phone's provider what goes wrong from now on."""
+        self._http.post(self._url("phone", "/faults"), content=json.dumps(faults)).raise_for_status()
+
+    def wait_ready(self, deadline_s: float = READY_S) -> None:
+        """Wait until the cloud answers. Raises BenchError."""
+        wait_for(self._cloud_answers, deadline_s, "the cloud to answer", self.layout.folder / "cloud.log")
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End every process, gateways and cloud first and gracefully."""
+        for board in self.boards.values():
+            with suppress(Exception):  # noqa: BLE001  the rest must end too
+                board.stop()
+        order = sorted(self._programs, key=lambda name: not name.startswith(SUPERVISED))
+        for name in order:
+            with suppress(OSError):
+                self._programs[name].stop()
+        self._spawner.close()
+        self._http.close()
+
+
+def sim(*words: str) -> list[str]:
+    """Return the command line of a simulator."""
+    return [command("tram-sim"), *words]
