@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pymodbus.constants import ExcCodes
@@ -42,6 +42,10 @@ _LATENCY_S = (0.010, 0.040)
 _REOPEN_S = 0.25
 
 
+Heard = Callable[[Instrument, int, Sequence[int]], None]
+"""Told of every answer: who gave it, first register, registers."""
+
+
 class PortMissing(SimulatorError):
     """The line's port is not there; start `tram-sim lines` first, or correct the path."""
 
@@ -49,8 +53,9 @@ class PortMissing(SimulatorError):
 class _Instruments(SimCore):
     """What pymodbus asks for registers: hands the question to the instrument it is meant for."""
 
-    def __init__(self, instruments: Sequence[Instrument]) -> None:
+    def __init__(self, instruments: Sequence[Instrument], heard: Heard) -> None:
         self._instruments = instruments
+        self._heard = heard
 
     def find(self, device_id: int) -> Instrument:
         """Return the instrument with this address. Raises NoSuchIdException, which pymodbus answers with silence."""
@@ -63,11 +68,14 @@ class _Instruments(SimCore):
         self, device_id: int, func_code: int, address: int, count: int = 1
     ) -> list[int] | list[bool] | ExcCodes:
         try:
-            return self.find(device_id).read(func_code, address, count)
+            instrument = self.find(device_id)
+            registers = instrument.read(func_code, address, count)
         except Refused as refused:
             return ExcCodes(refused.code)
         except NoAnswer:
             raise NoSuchIdException("the instrument keeps silent") from None
+        self._heard(instrument, address, registers)
+        return registers
 
     async def async_setValues(  # noqa: N802 - pymodbus names it
         self, device_id: int, func_code: int, address: int, values: Sequence[int] | Sequence[bool]
@@ -150,7 +158,7 @@ class _Line(ServerRequestHandler):
 class _Server(ModbusSerialServer):
     """A pymodbus serial server whose registers are instruments."""
 
-    def __init__(self, port: Path, instruments: Sequence[Instrument], seed: int) -> None:
+    def __init__(self, port: Path, instruments: Sequence[Instrument], seed: int, heard: Heard) -> None:
         nothing = SimDevice(id=0, simdata=SimData(0, datatype=DataType.REGISTERS))
         super().__init__(
             nothing,
@@ -160,7 +168,7 @@ class _Server(ModbusSerialServer):
             ignore_missing_devices=True,
             custom_pdu=[_ReadRequest, _WriteRequest, _WriteOneRequest],
         )
-        self._instruments = self.context = _Instruments(instruments)
+        self._instruments = self.context = _Instruments(instruments, heard)
         self.decoder.pdu_table = {code: self.decoder.pdu_table[code] for code in _FUNCTIONS}
         self.lost = asyncio.Event()
         self._seed = seed
@@ -188,8 +196,11 @@ class _Server(ModbusSerialServer):
 class InstrumentBus:
     """Serves instruments on one port for as long as `run` runs; opens the port again when the line comes back."""
 
-    def __init__(self, port: Path, instruments: Iterable[Instrument], seed: int) -> None:
+    def __init__(
+        self, port: Path, instruments: Iterable[Instrument], seed: int, heard: Heard = lambda *_: None
+    ) -> None:
         self.port = port
+        self._heard = heard
         self._instruments = list(instruments)
         self._seed = seed
         self.serving = asyncio.Event()
@@ -197,7 +208,7 @@ class InstrumentBus:
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
-            server = _Server(self.port, self._instruments, self._seed)
+            server = _Server(self.port, self._instruments, self._seed, self._heard)
             try:
                 # pymodbus reports any failure to open the port by this one exception
                 with contextlib.suppress(RuntimeError):

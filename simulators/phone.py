@@ -2,7 +2,8 @@
 
     POST /messages   the provider's interface: Authorization: Bearer <token>, {"id", "to", "text"} gives
                      202 {"provider_id"}; the same id again gives the same provider_id, and no second SMS
-    GET  /inbox      {"messages": [{"id", "provider_id", "to", "text", "received_at", "received_at_real"}]}
+    GET  /inbox      {"messages": [{"id", "provider_id", "to", "text", "received_at", "received_at_real"}],
+                      "refused": [id, …]}    what was refused as told by /faults
     POST /faults     what goes wrong from now on, see Faults; answers with the faults in force
 
 `received_at` is bench time, `received_at_real` the machine's; both unix seconds UTC.
@@ -59,6 +60,7 @@ class Phone:
     token: str
     faults: Faults = field(default_factory=Faults)
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
     def deliver(self, key: str, to: str, text: str) -> str:
         """Put a message into the inbox unless its key is known; return the provider's id."""
@@ -99,6 +101,7 @@ class Phone:
     async def _answer(self, key: str, to: str, text: str) -> JSONResponse:
         fault = self.take_fault()
         if fault == "refuse":
+            self.refused = [*self.refused[1 - INBOX_MESSAGES :], key]
             return _error(400, "refused as told by /faults")
         if fault == "unavailable":
             return _error(503, "unavailable as told by /faults")
@@ -111,7 +114,7 @@ class Phone:
 
     async def show_inbox(self, _request: Request) -> JSONResponse:
         """Answer GET /inbox."""
-        return JSONResponse({"messages": list(self.messages.values())})
+        return JSONResponse({"messages": list(self.messages.values()), "refused": self.refused})
 
     async def set_faults(self, request: Request) -> JSONResponse:
         """Answer POST /faults: the faults named replace all that were in force."""

@@ -7,7 +7,7 @@ Values are computed when an instrument is asked, from bench time (TRAM_BENCH_CLO
 asks the process sleeps. Configuration (JSON):
 
     {"stations": [{"id": "xuan-hoa", "river_km": 42, "port": "/path/of/a/pty", "shift_s": 7200, "elevation_m": -3.0}],
-     "seed": 1, "replay": null, "socket": "/path/of/control.socket"}
+     "seed": 1, "replay": null, "socket": "/path/of/control.socket", "answers": "/path/of/a/log/of/all/answers.csv"}
 
 A station has the usual three instruments, or those its "instruments" name: {"sensor": 1, "model": "keller-acculevel",
 "address": 2}. Models that do not stand in the simulated water are any instrument's file with the values it shall show:
@@ -32,6 +32,7 @@ import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -41,6 +42,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pymodbus import pymodbus_apply_logging_config
 
 from simulators import control
+from simulators.answer_log import AnswerLog
 from simulators.errors import SimulatorError
 from simulators.estuary import Estuary, Place, WaterState
 from simulators.instrument_bus import InstrumentBus
@@ -114,6 +116,7 @@ class WorldConfiguration(_Model):
     replay: Path | None = None
     socket: Path
     noise: float | None = Field(default=None, ge=0)
+    answers: Path | None = None
 
 
 class WaterSource(Protocol):
@@ -318,10 +321,12 @@ async def run(configuration: WorldConfiguration, clock: Clock, port_timeout_s: f
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stations = build_stations(configuration, clock)
+    kept = ExitStack()
+    log = None if configuration.answers is None else kept.enter_context(AnswerLog(configuration.answers, clock))
     buses = [
         bus
         for number, choice in enumerate(configuration.stations)
-        for bus in _buses(choice, stations[choice.id], configuration.seed + number)
+        for bus in _buses(choice, stations[choice.id], configuration.seed + number, log)
     ]
     buckets = [bucket for station in stations.values() for bucket in station.buckets.values()]
     running = [asyncio.create_task(one.run()) for one in (*buses, *buckets)]
@@ -334,12 +339,19 @@ async def run(configuration: WorldConfiguration, clock: Clock, port_timeout_s: f
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        kept.close()
 
 
-def _buses(choice: StationChoice, station: Station, seed: int) -> list[InstrumentBus | Sdi12Bus]:
+def _buses(choice: StationChoice, station: Station, seed: int, log: AnswerLog | None) -> list[InstrumentBus | Sdi12Bus]:
     instruments = station.instruments.values()
+    numbers = {id(one): number for number, one in station.instruments.items()}
+
+    def heard(instrument: Instrument, address: int, registers: Sequence[int]) -> None:
+        if log is not None:
+            log.note(choice.id, numbers[id(instrument)], address, registers)
+
     buses: list[InstrumentBus | Sdi12Bus] = [
-        InstrumentBus(choice.port, [one for one in instruments if isinstance(one, Instrument)], seed)
+        InstrumentBus(choice.port, [one for one in instruments if isinstance(one, Instrument)], seed, heard)
     ]
     if choice.sdi12_port is not None:
         buses.append(Sdi12Bus(choice.sdi12_port, [one for one in instruments if isinstance(one, Sdi12Sensor)]))

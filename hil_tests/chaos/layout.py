@@ -189,11 +189,9 @@ class Layout:
     def persons(self) -> tuple[Person, ...]:
         """One who hears of everything, and one for each gateway's stations."""
         watched = {gateway: tuple(f"salt-{s.id}" for s in self.of(gateway)) for gateway in self.gateways}
-        everybody = [Person("Chị Sáu", "+84900000001", tuple(rule for rules in watched.values() for rule in rules))]
-        return tuple(
-            everybody
-            + [Person(f"Anh {gateway}", f"+8490000001{at}", rules) for at, (gateway, rules) in enumerate(watched.items())]
-        )
+        everything = tuple(rule for rules in watched.values() for rule in rules)
+        neighbours = (Person(f"Anh {g}", f"+8490000001{at}", watched[g]) for at, g in enumerate(self.gateways))
+        return (Person("Chị Sáu", "+84900000001", everything), *neighbours)
 
 
 def begin_of(seed: int) -> float:

@@ -28,6 +28,7 @@ from simulators.link import Link
 from simulators.processes import Program, Spawner, command, wait_for
 from simulators.site import accepts, write_secret
 from simulators.virtual_board.build import build
+from simulators.virtual_board.errors import VirtualBoardError
 from station_config.board import board_configuration, encode
 from station_config.clock import BenchClock
 from station_config.flash import board_files, flash
@@ -228,7 +229,7 @@ class World:
     def stop(self) -> None:
         """End every process, gateways and cloud first and gracefully."""
         for board in self.boards.values():
-            with suppress(Exception):  # noqa: BLE001  the rest must end too
+            with suppress(VirtualBoardError, OSError):  # the rest must end too
                 board.stop()
         order = sorted(self._programs, key=lambda name: not name.startswith(SUPERVISED))
         for name in order:

@@ -24,6 +24,7 @@ import pytest
 from pymodbus.client import ModbusSerialClient
 from pymodbus.exceptions import ModbusIOException
 
+from simulators.answer_log import read_answers
 from simulators.world import WorldConfigurationError, read_configuration
 from station_config.clock import BenchClock
 
@@ -323,3 +324,19 @@ def test_an_unknown_instrument_is_named_with_those_we_have(tmp_path: Path) -> No
     config.write_text(json.dumps({"stations": [station], "socket": "s"}))
     with pytest.raises(WorldConfigurationError, match="no such instrument: y-999; have yosemitech-y520"):
         read_configuration(config)
+
+
+def test_every_answer_is_written_down_as_it_left_the_instrument(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    with Wire() as wire:
+        world = start(tmp_path, wire, BenchClock(time.time(), START_S, 60.0), answers=str(answers))
+        try:
+            with world.client() as client:
+                assert client.connect()
+                registers = client.read_holding_registers(0x0100, count=4, device_id=2).registers
+                client.read_holding_registers(0x0400, count=1, device_id=2)  # refused: no answer to keep
+        finally:
+            assert stop(world) == 0
+    (answer,) = read_answers(answers)
+    assert answer[1:] == ("hoa-binh", 2, 0x0100, struct.pack(">4H", *registers))
+    assert START_S < answer.time < world.clock.now()
