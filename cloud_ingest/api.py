@@ -14,6 +14,7 @@ from alerts.engine import AlertEngine
 from alerts.rules import Rule
 from cloud_ingest import models, static_pages
 from cloud_ingest.audit import account_for
+from cloud_ingest.computed.routes import add_computed_routes
 from cloud_ingest.errors import QuestionRefused, StoreRefused, StoreUnavailable
 from cloud_ingest.metrics import CONTENT_TYPE
 from cloud_ingest.overview import overview
@@ -48,6 +49,7 @@ def make_app(sources: Sources) -> FastAPI:
     _add_station_routes(app, sources)
     _add_network_routes(app, sources)
     add_query_routes(app, sources.reader, sources.registry, sources.clock)
+    add_computed_routes(app, sources.reader, sources.registry, sources.clock)
     _add_error_answers(app)
     static_pages.add_pages(app)
     app.add_middleware(static_pages.SecurityHeaders)

@@ -124,7 +124,7 @@ class Sums:
         """Return what a series came to in all the whole minutes … months that have something of the span, in order;
         those without a row are not there. `suspect`: flag 3 counts too (not for the total before the span). Raises
         QuestionRefused."""
-        _refuse_too_much(by, span, scans=suspect or by is By.MINUTE)
+        refuse_too_much(by, span, scans=suspect or by is By.MINUTE)
         numbers = series_numbers(self.moment, key.station)
         if key not in numbers:
             return []
@@ -192,7 +192,7 @@ class Sums:
 
     def completeness(self, span: tuple[int, int], station: str | None = None) -> list[Complete]:
         """Return for every series how much came in the whole local days that have something of the span, until now."""
-        _refuse_too_much(By.DAY, span, scans=False)
+        refuse_too_much(By.DAY, span, scans=False)
         first, last = widened(*span, By.DAY, self.registry.zone)
         reader = RollupReader(self.moment, self.registry)
         numbers = series_numbers(self.moment, station)
@@ -231,7 +231,8 @@ def sensor_of(numbers: Mapping[SeriesKey, int], station: str, parameter: int) ->
     return min((key.sensor for key in numbers if key.station == station and key.parameter == parameter), default=0)
 
 
-def _refuse_too_much(by: By, span: tuple[int, int], *, scans: bool) -> None:
+def refuse_too_much(by: By, span: tuple[int, int], *, scans: bool) -> None:
+    """Refuse what would take too long or answer too much. Raises QuestionRefused."""
     if span[1] < span[0]:
         raise QuestionRefused("`to` is before `from`: turn them round")
     if (span[1] - span[0]) / SHORTEST_S[by] > MOST_BUCKETS:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -15,6 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud_ingest.columns import SeriesKey
+from cloud_ingest.computed.answer import Computed
+from cloud_ingest.computed.quantities import Quantity, compute
+from cloud_ingest.computed.rows import as_data, computed_rows, partial_note
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.csv_answers import Row, aggregate_rows, csv_text, points_rows
 from cloud_ingest.errors import CloudError, QuestionRefused
@@ -50,6 +54,9 @@ def query(
 
     Flags 1 and 2 count, 4 and 9 never. What ends at 00:00 belongs to the day before.
 
+    Computed when asked for (--by day unless said): reference_evapotranspiration, rain_intensity_computed,
+    water_quality_index.
+
     Example: tram-cloud query --config cloud.toml xuan-hoa salinity --by day --from 2026-03-01 --to 2026-04-01 --csv
     """
     if as_csv and as_json:
@@ -57,7 +64,7 @@ def query(
     with _failing():
         configuration = load_configuration(config)
         registry = Registry(load_network(configuration.network), load_instruments(), load_parameters())
-    known = _known(registry, parameter)
+    known = None if parameter in set(Quantity) else _known(registry, parameter)
     now_s = int(clock_from_environment(os.environ).now())
     span = (_moment(begin, registry), now_s if end is None else _moment(end, registry))
     if not (configuration.state_dir / DATABASE).exists():
@@ -70,6 +77,11 @@ def query(
         numbers = series_numbers(moment, station)
         if station not in registry.stations and not numbers:
             _fail(f"no station {station!r}; there are {', '.join(sorted(registry.stations))}", WRONG_USE)
+        if known is None:
+            sums = Sums(moment, registry, now_s)
+            answer = compute(sums, numbers, station, Quantity(parameter), by or By.DAY, span, suspect=suspect)
+            _print_computed(answer, registry, as_csv=as_csv, as_json=as_json)
+            return
         key = SeriesKey(station, sensor_of(numbers, station, known.code) if sensor is None else sensor, known.code)
         if by is None:
             points = layer(moment, registry, key, span, layer_name)
@@ -86,6 +98,23 @@ def query(
         typer.echo(csv_text(rows), nl=False)
     else:
         _print(f"{station} {known.name} (sensor {key.sensor})", rows, empty=not found)
+
+
+def _print_computed(answer: Computed, registry: Registry, *, as_csv: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(as_data(answer), ensure_ascii=False))
+        return
+    if as_csv:
+        typer.echo(csv_text(computed_rows(answer, registry)), nl=False)
+        return
+    whole = replace(answer, partial=False)  # said below, not in every row
+    _print(f"{answer.station} {answer.quantity}", computed_rows(whole, registry), empty=not answer.values)
+    if answer.partial:
+        typer.echo(partial_note(answer))
+    for one in answer.inputs:
+        typer.echo(f"from {one.parameter} [{one.unit}] of sensor {one.sensor}: {one.use}")
+    step = "" if answer.resolution is None else f"; least step {answer.resolution:g} {answer.unit}"
+    typer.echo(f"{answer.method}{step}; {answer.demands}; {answer.source}")
 
 
 def _as_dicts(points: Points) -> Iterator[dict[str, object]]:

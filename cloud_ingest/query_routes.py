@@ -30,7 +30,7 @@ From = Annotated[int | None, Query(alias="from", ge=0, le=LAST_MOMENT, descripti
 To = Annotated[int | None, Query(alias="to", ge=0, le=LAST_MOMENT, description="unix seconds UTC")]
 SensorNumber = Annotated[int | None, Query(ge=0, le=255, description="without it the lowest that has the parameter")]
 OnlyStation = Annotated[str | None, Query(pattern=r"^[a-z0-9-]{1,32}$", description="this station only")]
-_AS_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+AS_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
 def wants_csv(
@@ -54,7 +54,7 @@ def add_query_routes(app: FastAPI, reader: Reader, registry: Registry, clock: Cl
 
 
 def _add_series(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) -> None:
-    @app.get("/api/v1/stations/{station}/series/{parameter}", response_model=models.Series, responses=_AS_CSV)
+    @app.get("/api/v1/stations/{station}/series/{parameter}", response_model=models.Series, responses=AS_CSV)
     def get_series(
         station: StationId,
         parameter: str,
@@ -72,16 +72,18 @@ def _add_series(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) 
         known = _parameter(registry, parameter)
         with reader.snapshot() as moment:
             key = _key(registry, series_numbers(moment, station), station, known, sensor)
-            points = layer(moment, registry, key, _span(clock, from_s, to_s, SERIES_SPAN_S), name)
+            points = layer(moment, registry, key, span_of(clock, from_s, to_s, SERIES_SPAN_S), name)
         if as_csv:
             _refuse_long(len(points.time), limit or MOST_POINTS)
-            return _csv(csv_text(points_rows(points, name, known.unit, registry.zone)), f"{station}-{parameter}")
+            return csv_response(
+                csv_text(points_rows(points, name, known.unit, registry.zone)), f"{station}-{parameter}"
+            )
         kept, _, _ = thin(points.time, points.value, points.flag, limit or POINTS)
         return _series(key, known, name, points.take(np.searchsorted(points.time, kept)), len(points.time))
 
 
 def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) -> None:
-    @app.get("/api/v1/stations/{station}/aggregates/{parameter}", response_model=models.Aggregates, responses=_AS_CSV)
+    @app.get("/api/v1/stations/{station}/aggregates/{parameter}", response_model=models.Aggregates, responses=AS_CSV)
     def get_aggregates(
         station: StationId,
         parameter: str,
@@ -95,12 +97,14 @@ def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clo
         """Return what a parameter came to by local minutes, hours, days or months: all that have something of the time
         from `from` to `to`, at most 10,000."""
         known = _parameter(registry, parameter)
-        span = _span(clock, from_s, to_s, DEFAULT_SPAN_S[by])
+        span = span_of(clock, from_s, to_s, DEFAULT_SPAN_S[by])
         with reader.snapshot() as moment:
             key = _key(registry, series_numbers(moment, station), station, known, sensor)
             answers = Sums(moment, registry, int(clock.now())).of(key, by, span, suspect=suspect)
         if as_csv:
-            return _csv(csv_text(aggregate_rows(answers, known.unit, registry.zone)), f"{station}-{parameter}-{by}")
+            return csv_response(
+                csv_text(aggregate_rows(answers, known.unit, registry.zone)), f"{station}-{parameter}-{by}"
+            )
         return models.Aggregates(
             station=station,
             parameter=parameter,
@@ -114,13 +118,13 @@ def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clo
 
 
 def _add_network_wide(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) -> None:
-    @app.get("/api/v1/latest", response_model=list[models.NewestValue], responses=_AS_CSV)
+    @app.get("/api/v1/latest", response_model=list[models.NewestValue], responses=AS_CSV)
     def get_latest(as_csv: AsCsv, station: OnlyStation = None) -> list[models.NewestValue] | Response:
         """Return the newest value of every series."""
         with reader.snapshot() as moment:
             answers = newest(moment, station)
         if as_csv:
-            return _csv(csv_text(newest_rows(answers, registry)), "latest")
+            return csv_response(csv_text(newest_rows(answers, registry)), "latest")
         found = []
         for one in answers:
             parameter = registry.parameter(one.key.parameter)
@@ -139,17 +143,17 @@ def _add_network_wide(app: FastAPI, reader: Reader, registry: Registry, clock: C
             )
         return found
 
-    @app.get("/api/v1/completeness", response_model=models.Completeness, responses=_AS_CSV)
+    @app.get("/api/v1/completeness", response_model=models.Completeness, responses=AS_CSV)
     def get_completeness(
         as_csv: AsCsv, from_s: From = None, to_s: To = None, station: OnlyStation = None
     ) -> models.Completeness | Response:
         """Return how much of what every series should have had has come, by whole local days; yesterday and today by
         default."""
-        span = _span(clock, from_s, to_s, 86400)
+        span = span_of(clock, from_s, to_s, 86400)
         with reader.snapshot() as moment:
             answers = Sums(moment, registry, int(clock.now())).completeness(span, station)
         if as_csv:
-            return _csv(csv_text(completeness_rows(answers, registry)), "completeness")
+            return csv_response(csv_text(completeness_rows(answers, registry)), "completeness")
         start, end = widened(*span, By.DAY, registry.zone)
         return models.Completeness(
             start=start,
@@ -201,7 +205,8 @@ def _key(
     return SeriesKey(station, sensor_of(numbers, station, known.code) if sensor is None else sensor, known.code)
 
 
-def _span(clock: Clock, from_s: int | None, to_s: int | None, default_s: int) -> tuple[int, int]:
+def span_of(clock: Clock, from_s: int | None, to_s: int | None, default_s: int) -> tuple[int, int]:
+    """Return from when to when is asked: until now, and for this long, unless it is said."""
     end = int(clock.now()) if to_s is None else to_s
     return (max(0, end - default_s) if from_s is None else from_s), end
 
@@ -211,5 +216,6 @@ def _refuse_long(number: int, limit: int) -> None:
         raise QuestionRefused(f"{number:,} points, and at most {limit:,} are answered: ask for less time at once")
 
 
-def _csv(text: str, name: str) -> Response:
+def csv_response(text: str, name: str) -> Response:
+    """Return CSV as a file of this name."""
     return Response(text, media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}.csv"'})

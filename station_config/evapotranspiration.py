@@ -15,6 +15,7 @@ from typing import NamedTuple
 SOLAR_CONSTANT_MJ_M2_MIN = 0.0820
 STEFAN_BOLTZMANN_MJ_K4_M2_DAY = 4.903e-9
 ALBEDO = 0.23
+DAYLIGHT_MJ_M2 = 0.02 * 60 * SOLAR_CONSTANT_MJ_M2_MIN  # in an hour above the atmosphere; below it is night
 MJ_M2_PER_WATT_HOUR_M2 = 0.0036
 
 
@@ -66,7 +67,7 @@ def hourly(
     At night the sky's clearness (radiation over that of a clear sky) is that of the late afternoon before.
     """
     sky = extraterrestrial_hourly(site, day_of_year, hour_end_utc)
-    by_day = sky > 0.02 * 60 * SOLAR_CONSTANT_MJ_M2_MIN
+    by_day = sky > DAYLIGHT_MJ_M2
     clearness = radiation_mj_m2 / clear_sky(site, sky) if by_day else clearness_before_sunset
     net = (1 - ALBEDO) * radiation_mj_m2 - _longwave([temperature], vapour_pressure_kpa, clearness) / 24
     soil_heat = (0.1 if by_day else 0.5) * net
@@ -77,6 +78,17 @@ def hourly(
 def saturation_kpa(temperature_c: float) -> float:
     """Return the saturation vapour pressure (eq. 11)."""
     return 0.6108 * math.exp(17.27 * temperature_c / (temperature_c + 237.3))
+
+
+def vapour_pressure_kpa(temperature_c: float, humidity_percent: float) -> float:
+    """Return the vapour pressure of one moment or hour (eq. 54); a sensor's 102 % counts as 100."""
+    return saturation_kpa(temperature_c) * min(humidity_percent, 100.0) / 100
+
+
+def vapour_pressure_of_day_kpa(temperatures: tuple[float, float], humidities: tuple[float, float]) -> float:
+    """Return the vapour pressure of a day by its (lowest, highest) temperature and humidity (eq. 17)."""
+    coldest = vapour_pressure_kpa(temperatures[0], humidities[1])
+    return (coldest + vapour_pressure_kpa(temperatures[1], humidities[0])) / 2
 
 
 def wind_at_2m(wind: float, height_m: float) -> float:
@@ -103,6 +115,12 @@ def extraterrestrial_hourly(site: Site, day_of_year: int, hour_end_utc: float) -
     sine = (last - first) * math.sin(latitude) * math.sin(declination)
     cosine = math.cos(latitude) * math.cos(declination) * (math.sin(last) - math.sin(first))
     return 12 * 60 / math.pi * SOLAR_CONSTANT_MJ_M2_MIN * _inverse_distance(day_of_year) * (sine + cosine)
+
+
+def is_late_afternoon(site: Site, day_of_year: int, hour_end_utc: float) -> bool:
+    """Return whether the sun sets two to three hours after this hour: its clearness of the sky serves the night."""
+    later = (extraterrestrial_hourly(site, day_of_year, hour_end_utc + hours) for hours in (2, 3))
+    return next(later) > 0.0 and next(later) == 0.0
 
 
 def clear_sky(site: Site, extraterrestrial_mj_m2: float) -> float:

@@ -88,6 +88,32 @@ def rain_increments(totals_mm: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndar
     return increments
 
 
+def rain_intensity_of_totals(
+    times_s: np.ndarray[Any, np.dtype[np.int64]],
+    totals_mm: np.ndarray[Any, np.dtype[np.float64]],
+    *,
+    window_s: int,
+    longest_s: int,
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return mm/h at each time (sorted): what fell since the last total at least `window_s` before, over that time.
+
+    NaN where there is no total, or none between `window_s` and `longest_s` before: when it rained is not known then.
+    """
+    import numpy as np
+
+    intensity = np.full(len(times_s), np.nan)
+    present = np.flatnonzero(~np.isnan(totals_mm))
+    if len(present):
+        times, values = times_s[present], totals_mm[present]
+        fallen = np.concatenate(([0.0], np.cumsum(rain_increments(values)[1:])))
+        before = np.searchsorted(times, times - window_s, side="right") - 1
+        since_s = times - times[np.maximum(before, 0)]
+        known = (before >= 0) & (since_s <= longest_s)
+        rain = fallen - fallen[np.maximum(before, 0)]
+        intensity[present[known]] = rain_intensity(rain[known], since_s[known])
+    return intensity
+
+
 def rain_intensity(rain_mm: Any, interval_s: Any) -> Any:
     """Return mm/h. Over less than five minutes one tip of a bucket looks like a downpour: choose longer intervals."""
     return rain_mm * 3600.0 / interval_s

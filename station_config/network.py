@@ -84,6 +84,7 @@ class Sensor(StrictModel):
     elevation_m: float | None = Field(
         default=None, ge=-50.0, le=50.0
     )  # of a pressure membrane or a radar's zero, station datum
+    wind_height_m: float | None = Field(default=None, ge=1.0, le=100.0)  # of an anemometer, above the ground
     limits: dict[str, Limits] = Field(
         default_factory=dict
     )  # parameter -> (valid_min, valid_max), narrower than the vocabulary's
@@ -108,6 +109,7 @@ class Station(StrictModel):
     name_en: str = Field(min_length=1)
     latitude: float = Field(ge=-90.0, le=90.0)
     longitude: float = Field(ge=-180.0, le=180.0)
+    altitude_m: float | None = Field(default=None, ge=-50.0, le=4000.0)  # of the ground above the sea
     river: str
     river_km: float = Field(ge=0.0, le=500.0)  # from the mouth
     gateway: Id
@@ -253,12 +255,19 @@ def _find_misfits(instrument: Instrument, path: KeyPath, sensor: Table, record_i
     for name in limits if isinstance(limits, dict) else ():
         if name in load_parameters().by_name and name not in possible:
             yield Fault((*path, "limits", name), "this instrument neither measures it nor lets it be derived")
+    yield from _find_wrong_height(instrument, path, sensor)
+
+
+def _find_wrong_height(instrument: Instrument, path: KeyPath, sensor: Table) -> Iterator[Fault]:
+    """Yield heights that change nothing, because the instrument measures nothing they matter for."""
     heights_matter = {"water_pressure", "water_distance", "air_pressure"}
     if sensor.get("elevation_m") is not None and not heights_matter & set(instrument.parameters):
         text = (
             "only an instrument that measures water_pressure, water_distance or air_pressure has a height that matters"
         )
         yield Fault((*path, "elevation_m"), text)
+    if sensor.get("wind_height_m") is not None and "wind_speed" not in instrument.parameters:
+        yield Fault((*path, "wind_height_m"), "remove it: this instrument does not measure wind_speed")
 
 
 def _find_wrong_protocol(instrument: Instrument, path: KeyPath, sensor: Table) -> Iterator[Fault]:

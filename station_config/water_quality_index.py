@@ -22,6 +22,7 @@ from station_config.parameters import load_parameters
 from station_config.toml_config import Fault, Several, StrictModel, Table, load, rows
 
 Point = Annotated[tuple[float, float], Field(strict=False)]
+GroupId = Literal["I", "II", "III", "IV", "V"]
 Score = Annotated[float, Field(ge=0, le=100, strict=False)]
 
 
@@ -29,7 +30,7 @@ class SubIndex(StrictModel):
     """Break points (value, score) of one parameter; `below` and `above` count outside of them."""
 
     parameter: str
-    group: Literal["I", "II", "III", "IV", "V"]
+    group: GroupId
     below: Score
     above: Score
     points: Several[Point] = Field(min_length=2)
@@ -70,6 +71,13 @@ class Partial(NamedTuple):
     groups: tuple[str, ...]
 
 
+class Group(StrictModel):
+    """What the decision wants measured for one group."""
+
+    id: GroupId
+    members: Several[str] = Field(min_length=1)
+
+
 class Index(StrictModel):
     """The index as one decision defines it, on the days from..to."""
 
@@ -78,6 +86,9 @@ class Index(StrictModel):
     effective_from: date
     effective_to: date | None = None
     confirmed: bool
+    least_groups: int = Field(ge=1, le=5)
+    least_of_group_four: int = Field(ge=1)
+    groups: Several[Group]
     classes: Several[QualityClass]
     sub_indices: Several[SubIndex] = Field(alias="sub_index")
 
@@ -100,6 +111,19 @@ class Index(StrictModel):
         share = first[0] / 100 if first else 1.0
         score = round(share * sum(fourth) / len(fourth))
         return Partial(score, known, tuple(sorted({groups[name] for name in known})))
+
+    def missing(self, measured: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return by group what the decision names and nobody measured; a group without any gap is not there."""
+        there = set(measured)
+        absent = {one.id: tuple(name for name in one.members if name not in there) for one in self.groups}
+        return {group: names for group, names in absent.items() if names}
+
+    def is_partial(self, measured: Iterable[str]) -> bool:
+        """Return whether what was measured is less than a VN_WQI may be made of."""
+        there = set(measured)
+        having = [one for one in self.groups if there.intersection(one.members)]
+        fourth = sum(len(there.intersection(one.members)) for one in having if one.id == "IV")
+        return len(having) < self.least_groups or fourth < self.least_of_group_four
 
     def quality_class(self, score: float) -> QualityClass:
         """Return the class of a score."""

@@ -54,8 +54,10 @@ class Message(NamedTuple):
 class Bench:
     """A store, the pipeline over it, and a reader."""
 
+    NETWORK = NETWORK
+
     def __init__(self, folder: Path) -> None:
-        (folder / "network.toml").write_text(NETWORK)
+        (folder / "network.toml").write_text(self.NETWORK)
         network = load_network(folder / "network.toml")
         self.registry = Registry(network, load_instruments(), load_parameters())
         self.store = Store(folder)
