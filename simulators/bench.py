@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from firmware.record import Record
 from simulators import control
 from simulators import site as sites
 from simulators.broker import BrokerSetup, set_up_broker
+from simulators.disk import shim
 from simulators.lines import Lines
 from simulators.link import Link
 from simulators.plan import Plan
@@ -50,6 +51,8 @@ class BenchOptions:
     broker: BrokerKind = "auto"
     stations: tuple[str, ...] | None = None
     start_lead_s: float = START_LEAD_S
+    failing_disks: bool = False
+    """Put a witness under the files of gateway and cloud, by which their disks can be made to fail (needs gcc)."""
 
 
 class Bench:
@@ -64,6 +67,7 @@ class Bench:
         self._spawner = Spawner()
         self._http = httpx.Client(timeout=10.0)
         self._clock: BenchClock | None = None
+        self.disks: dict[str, shim.Faults] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -191,11 +195,18 @@ class Bench:
 
     def _start_cloud(self) -> None:
         argv = [command("tram-cloud"), "run", "--config", str(self.site.cloud_file)]
-        self._run("cloud", argv, self._cloud_answers)
+        self._run("cloud", argv, self._cloud_answers, self._disk("cloud"))
 
     def _start_gateway(self) -> None:
         argv = [command("tram-gateway"), "run", "--config", str(self.site.gateway_file)]
-        self._run("gateway", argv, lambda: True)
+        self._run("gateway", argv, lambda: True, self._disk("gateway"))
+
+    def _disk(self, name: str) -> dict[str, str]:
+        """Return the environment that puts a disk which can fail under a program's folder, if there shall be one."""
+        if not self.options.failing_disks:
+            return {}
+        self.disks[name] = shim.Faults(self.site.directory / f"disk-{name}", self.options.seed)
+        return shim.environment(self.site.directory / name, faults=self.disks[name])
 
     @property
     def clock(self) -> BenchClock:
@@ -208,9 +219,12 @@ class Bench:
         """Return the environment of a program that belongs to this bench."""
         return {**os.environ, **(self._clock.as_environment() if self._clock else {})}
 
-    def _run(self, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> None:
+    def _run(
+        self, name: str, argv: Sequence[str], ready: Callable[[], bool], more: Mapping[str, str] | None = None
+    ) -> None:
         log = self.site.directory / f"{name.replace(':', '-')}.log"
-        self._programs[name] = Program(name, argv, self._spawner, log, ready, self.environment())
+        environment = {**self.environment(), **(more or {})}
+        self._programs[name] = Program(name, argv, self._spawner, log, ready, environment)
         self._programs[name].start()
 
     def _said_ready(self, name: str) -> Callable[[], bool]:

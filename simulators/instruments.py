@@ -40,6 +40,10 @@ class Fault(StrEnum):
     SILENT = "silent"  # no answer to anything
     STUCK = "stuck"  # goes on giving the values of the moment the fault began
     DRY = "dry"  # out of the water
+    DRIFT = "drift"  # shows more and more too much
+    FOULING = "fouling"  # growth takes away a share of what it shows, more with time
+    RESTART = "restart"  # without power while it lasts, then as new: not started, not warm
+    WIPER = "wiper-parked-wrong"  # its brush stops in the light, so many turns
 
 
 class FaultImpossible(SimulatorError):
@@ -78,36 +82,47 @@ class Instrument(ABC):
     """What all have in common: a model, an address, bench time, faults."""
 
     model: str
-    possible_faults: ClassVar[frozenset[Fault]] = frozenset(Fault)
+    possible_faults: ClassVar[frozenset[Fault]] = frozenset(Fault) - {Fault.WIPER}
     sends_exceptions: ClassVar[bool] = True
 
     def __init__(self, address: int, clock: Clock) -> None:
         self.address = address
         self._clock = clock
         self._faults: dict[Fault, float] = {}
+        self._amounts: dict[Fault, float] = {}
 
-    def set_fault(self, fault: Fault, on: bool) -> None:
-        """Begin or end a fault. Raises FaultImpossible where the instrument cannot have it."""
+    def set_fault(self, fault: Fault, on: bool, amount: float = 0.0) -> None:
+        """Begin or end a fault; `amount` is % per hour of drift and fouling. Raises FaultImpossible.
+
+        A fault the instrument cannot have is refused.
+        """
         if fault not in self.possible_faults:
             raise FaultImpossible(
                 f"{self.model} cannot be {fault}; possible: {', '.join(sorted(self.possible_faults))}"
             )
         if on:
             self._faults.setdefault(fault, self._clock.now())
-        else:
-            self._faults.pop(fault, None)
+            self._amounts[fault] = amount
+        elif self._faults.pop(fault, None) is not None and fault is Fault.RESTART:
+            self._power_on()
+
+    def _power_on(self) -> None:
+        """Be as after power on: whatever was stuck is free again."""
+        self._faults.pop(Fault.STUCK, None)
 
     def read(self, function: int, address: int, count: int) -> list[int]:
         """Return `count` registers. Raises NoAnswer or Refused."""
-        if Fault.SILENT in self._faults:
-            raise NoAnswer
+        self._hold_tongue()
         return self._read(function, address, count)
 
     def write(self, function: int, address: int, registers: list[int]) -> None:
         """Take registers. Raises NoAnswer or Refused."""
-        if Fault.SILENT in self._faults:
-            raise NoAnswer
+        self._hold_tongue()
         self._write(function, address, registers)
+
+    def _hold_tongue(self) -> None:
+        if Fault.SILENT in self._faults or Fault.RESTART in self._faults:
+            raise NoAnswer
 
     def answers_to(self, address: int) -> bool:
         """Say whether a request to this address is for this instrument."""
@@ -122,6 +137,18 @@ class Instrument(ABC):
     def _measuring_time(self) -> float:
         """Return the moment whose values are shown: now, or when the values got stuck."""
         return self._faults.get(Fault.STUCK, self._clock.now())
+
+    def _aged(self, value: float) -> float:
+        """Return what a sensor that drifts or is overgrown shows of a value."""
+        drift = 1.0 + self._grown(Fault.DRIFT)
+        return value * drift * math.exp(-self._grown(Fault.FOULING))
+
+    def _grown(self, fault: Fault) -> float:
+        """Return rate times hours since the fault began, as a share; 0 without it."""
+        if fault not in self._faults:
+            return 0.0
+        hours = max(0.0, self._measuring_time() - self._faults[fault]) / 3600.0
+        return self._amounts[fault] / 100.0 * hours
 
 
 class SurroundedInstrument(Instrument):
@@ -178,6 +205,10 @@ class YosemitechY520(SurroundedInstrument):
         self._k, self._b = 1.0, 0.0
         self._held = (0.0, 0.0)
 
+    def _power_on(self) -> None:
+        super()._power_on()
+        self._started_at = self._clock.now()
+
     def answers_to(self, address: int) -> bool:
         """Say whether a request is for this probe: it also takes 0xFF, for "which address have you?"."""
         return address in (self.address, self.ANY_ADDRESS)
@@ -226,7 +257,8 @@ class YosemitechY520(SurroundedInstrument):
         temperature = self._disturbed(water.water_temperature_c, 0.01, "temperature")
         if self._started_at is None or self._clock.now() - self._started_at < self.WARM_UP_S:
             return temperature, 0.0
-        compensated = water.conductivity_ms_cm / (1.0 + Y520_ALPHA_PER_C * (water.water_temperature_c - 25.0))
+        compensated = self._aged(water.conductivity_ms_cm)
+        compensated /= 1.0 + Y520_ALPHA_PER_C * (water.water_temperature_c - 25.0)
         disturbed = self._disturbed(compensated, 0.001 * compensated + 0.0005, "conductivity")
         raw = disturbed if math.isnan(disturbed) else max(0.0, disturbed)
         return temperature, self._k * raw + self._b
@@ -259,7 +291,7 @@ class KellerAcculevel(SurroundedInstrument):
         if self._dry:
             return self._disturbed(0.0, 2e-5, "pressure"), self._surroundings.weather(time).air_temperature_c
         water = self._surroundings.water(time)
-        pressure = pressure_bar(water, self._surroundings.elevation_m)
+        pressure = self._aged(pressure_bar(water, self._surroundings.elevation_m))
         temperature = self._disturbed(water.water_temperature_c, 0.02, "temperature")
         return self._disturbed(pressure, 5e-5, "pressure"), temperature
 
@@ -282,7 +314,7 @@ class EcowittWn90lp(SurroundedInstrument):
     """Weather station: wind is new every 2 s, everything else every 8.75 s."""
 
     model = "ecowitt-wn90lp"
-    possible_faults = frozenset({Fault.SILENT, Fault.STUCK})
+    possible_faults = frozenset({Fault.SILENT, Fault.STUCK, Fault.RESTART})
 
     ID, VALUES = 0x0162, 0x0165
     WIND_PERIOD_S, REST_PERIOD_S = 2.0, 8.75

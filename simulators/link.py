@@ -4,12 +4,15 @@ cut        live connections are reset and new ones refused, as when a modem lose
 blackhole  connections stay up and nothing gets through, as behind a lost route; connections that missed bytes are
            reset when it ends, because TCP has no holes
 delay_ms   every byte comes this much later, each way
+bit_errors share of bits flipped on the way. TCP throws a damaged segment away and sends it again, later each time, so
+           what gets here is never damaged and comes late; at 1 % hardly anything comes
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import signal
 import socket
 import struct
@@ -27,6 +30,8 @@ LISTEN_HOST = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
 QUEUE_CHUNKS = 64  # in flight per direction; when full the sender waits, as at a full pipe
 CONNECT_TIMEOUT_S = 10.0
+SEGMENT_BYTES, HEADER_BYTES = 1460, 40
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 60.0  # TCP's own: RFC 6298 as Linux does it
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Queue = asyncio.Queue[tuple[float, bytes]]
@@ -40,6 +45,7 @@ class LinkFaults(BaseModel):
     cut: StrictBool = False
     blackhole: StrictBool = False
     delay_ms: Annotated[float, Field(ge=0, le=600_000, allow_inf_nan=False)] = 0.0
+    bit_errors: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.0
 
 
 class Connection:
@@ -76,6 +82,7 @@ class Forwarder:
         self._connections: set[Connection] = set()
         self._tasks = control.Tasks()
         self._following = asyncio.Lock()
+        self._chance = random.Random(listen_port)  # noqa: S311 - what is damaged need not be secret
 
     async def follow(self) -> None:
         """Make the link what its faults say. Raises OSError when the port cannot be had."""
@@ -165,7 +172,21 @@ class Forwarder:
         data = b"begin"
         while data:
             data = await reader.read(CHUNK_BYTES)
+            await self._lose_segments(len(data))
             await queue.put((asyncio.get_running_loop().time() + self.faults.delay_ms / 1000.0, data))
+
+    async def _lose_segments(self, size_bytes: int) -> None:
+        """Wait as TCP does while a segment of this size is damaged and sent again: 0.2 s, 0.4 s, … at most a minute."""
+        retry_s = FIRST_RETRY_S
+        while self._chance.random() < damaged_share(self.faults.bit_errors, size_bytes):
+            self.counters["damaged_segments"] += 1
+            await self._mended_or(retry_s)
+            retry_s = min(LONGEST_RETRY_S, 2 * retry_s)
+
+    async def _mended_or(self, wait_s: float) -> None:
+        until = asyncio.get_running_loop().time() + wait_s
+        while self.faults.bit_errors and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(min(FIRST_RETRY_S, wait_s))
 
     async def _deliver(self, connection: Connection, queue: Queue, writer: asyncio.StreamWriter) -> None:
         data = b"begin"
@@ -183,6 +204,12 @@ class Forwarder:
                 self.counters["forwarded_bytes"] += len(data)
             elif writer.can_write_eof():
                 writer.write_eof()
+
+
+def damaged_share(bit_errors: float, size_bytes: int) -> float:
+    """Return the share of segments with so many bytes (of a chunk, or a full one of 1460) that have a wrong bit."""
+    bits = 8 * (min(size_bytes, SEGMENT_BYTES) + HEADER_BYTES)
+    return 1.0 - (1.0 - bit_errors) ** bits
 
 
 async def run(forwarder: Forwarder, control_socket: Path) -> None:
@@ -216,6 +243,10 @@ class Link:
     def delay(self, delay_ms: float) -> None:
         """Make every byte arrive this much later, each way."""
         control.ask(self._control_socket, {"delay_ms": delay_ms})
+
+    def bit_errors(self, share: float) -> None:
+        """Flip this share of the bits on the way."""
+        control.ask(self._control_socket, {"bit_errors": share})
 
     def status(self) -> dict[str, Any]:
         """Return {"cut", "blackhole", "delay_ms", "connections", "counters": {name: count}}."""

@@ -69,7 +69,7 @@ class Sdi12Sensor:
         self._ready_at = -math.inf
         self._is_concurrent = False
 
-    def set_fault(self, fault: Fault, on: bool) -> None:
+    def set_fault(self, fault: Fault, on: bool, _amount: float = 0.0) -> None:
         """Begin or end a fault. Raises FaultImpossible where the sensor cannot have it."""
         if fault not in self.possible_faults:
             raise FaultImpossible(

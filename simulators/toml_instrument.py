@@ -14,7 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
-from simulators.instruments import ILLEGAL_ADDRESS, Fault, Instrument, NoAnswer, Refused, laid_out, picked
+from simulators.instruments import (
+    ILLEGAL_ADDRESS,
+    Fault,
+    FaultImpossible,
+    Instrument,
+    NoAnswer,
+    Refused,
+    laid_out,
+    picked,
+)
 from station_config.clock import Clock
 from station_config.instruments import Field, Order, Read, Start, Status, Wiper
 from station_config.instruments import Instrument as Definition
@@ -33,7 +42,7 @@ _SAYS_IT_MEASURES_MS = 100
 class TomlInstrument(Instrument):
     """One instrument of any model. `truth` is asked with bench time, whenever the instrument is."""
 
-    possible_faults: ClassVar[frozenset[Fault]] = frozenset({Fault.SILENT, Fault.STUCK})
+    possible_faults: ClassVar[frozenset[Fault]] = frozenset(Fault) - {Fault.DRY}
 
     def __init__(
         self,
@@ -60,6 +69,19 @@ class TomlInstrument(Instrument):
         self._measured_at: float | None = None if definition.start else -math.inf
         self._awake_at = math.inf
         self._asked_at = -math.inf
+
+    def set_fault(self, fault: Fault, on: bool, amount: float = 0.0) -> None:
+        """Begin or end a fault; `amount` is % per hour, or turns of the brush. Raises FaultImpossible."""
+        if fault is Fault.WIPER and self._definition.wiper is None:
+            raise FaultImpossible(f"{self.model} has no wiper")
+        super().set_fault(fault, on, amount)
+        if fault is Fault.WIPER:
+            self.parks_wrong = int(amount) if on else 0
+
+    def _power_on(self) -> None:
+        super()._power_on()
+        self._warm_since = self._clock.now()
+        self._measured_at = None if self._definition.start else -math.inf
 
     def _read(self, function: int, address: int, count: int) -> list[int]:
         self._hear()
@@ -133,7 +155,7 @@ class TomlInstrument(Instrument):
         data = bytearray(2 * read.count)
         if truth is not None:
             for field in read.fields:
-                _put(data, field.at, _raw_bytes(field, truth[field.parameter]), field.effective_order)
+                _put(data, field.at, _raw_bytes(field, self._aged(truth[field.parameter])), field.effective_order)
         if read.status is not None:
             is_bad = self.fails or not self._is_brush_away()
             raw = next(_bad_codes(read.status)) if is_bad else read.status.ok[0]

@@ -17,7 +17,8 @@ contact on a pin of the board: "buckets": [{"pin": 14, "per_tip_mm": 0.2, "pins"
 
 Control, one JSON object per line over the unix socket, one answer per line ({"ok": true} or {"error": "…"}):
 
-    {"station": "xuan-hoa", "sensor": 1, "fault": "silent", "on": true}     faults: silent, stuck, dry
+    {"station": "xuan-hoa", "sensor": 1, "fault": "silent", "on": true}     see simulators.instruments.Fault
+    {"station": "xuan-hoa", "sensor": 1, "fault": "drift", "on": true, "amount": 5}
     {"station": "xuan-hoa", "pin": 14, "pour_mm": 1.2}                      rain into a bucket; says how often it tipped
     {"orders": {"station": "xuan-hoa", "sensor": 4}}                        starts, turns of its brush, lost messages
     {"truth": {"station": "xuan-hoa", "time": 1772000000}}                  without "time": now
@@ -243,6 +244,7 @@ class _FaultAsked(_Model):
     sensor: int
     fault: Fault
     on: bool
+    amount: float = 0.0
 
 
 class _RainAsked(_Model):
@@ -288,7 +290,7 @@ class Control:
         return {"starts": one.starts, "wipes": one.wipes, "lost": one.lost}
 
     def _set_fault(self, asked: _FaultAsked) -> dict[str, Any]:
-        self._instrument(asked.station, asked.sensor).set_fault(asked.fault, asked.on)
+        self._instrument(asked.station, asked.sensor).set_fault(asked.fault, asked.on, asked.amount)
         return {"ok": True}
 
     def _instrument(self, station: str, sensor: int) -> Instrument | Sdi12Sensor:

@@ -4,6 +4,7 @@ cut      nothing passes                         noise    chance that stray bytes
 stuck    a driver holds the line: zeros arrive  drop     chance that a chunk is lost
 echo     the sender hears itself                corrupt  chance that one bit of a chunk is flipped
 delay_ms everything comes later                 double   chance that a chunk comes twice
+wrong_slave  chance that a frame comes under the next address, with a good CRC
 
 A chunk is what a sender wrote in one go: nearly always one Modbus frame. Randomness is handed in, so that a seed gives
 the same run again.
@@ -16,12 +17,14 @@ import random
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from firmware.record import crc16
 from simulators.errors import SimulatorError
 
 NOISE_BYTES = 4  # at most, per burst
+SHORTEST_FRAME_BYTES, HIGHEST_ADDRESS = 4, 247
 LONGEST_DELAY_MS = 600_000.0
 SWITCHES = frozenset({"cut", "stuck", "echo"})
-CHANCES = frozenset({"noise", "drop", "corrupt", "double"})
+CHANCES = frozenset({"noise", "drop", "corrupt", "double", "wrong_slave"})
 
 
 class FaultUnknown(SimulatorError):
@@ -39,6 +42,7 @@ class LineFaults:
     drop: float = 0.0
     corrupt: float = 0.0
     double: float = 0.0
+    wrong_slave: float = 0.0
     delay_ms: float = 0.0
 
     def with_fault(self, name: str, value: bool | float) -> LineFaults:
@@ -87,6 +91,9 @@ def pass_chunk(faults: LineFaults, chunk: bytes, chance: random.Random) -> Passa
     if chance.random() < faults.drop:
         return Passage(b"", 0.0, ("drop",))
     data, reasons = chunk, []
+    if faults.wrong_slave and chance.random() < faults.wrong_slave and _is_frame(data):
+        data = _under_next_address(data)
+        reasons.append("wrong_slave")
     if chance.random() < faults.corrupt:
         data = _flip_one_bit(data, chance)
         reasons.append("corrupt")
@@ -100,6 +107,16 @@ def pass_chunk(faults: LineFaults, chunk: bytes, chance: random.Random) -> Passa
     if faults.delay_ms:
         reasons.append("delay_ms")
     return Passage(data, faults.delay_ms / 1000.0, tuple(reasons))
+
+
+def _is_frame(data: bytes) -> bool:
+    return len(data) >= SHORTEST_FRAME_BYTES and crc16(data) == 0
+
+
+def _under_next_address(frame: bytes) -> bytes:
+    """Return the frame as the next address's; twice does not lead back, so no answer is made right again."""
+    body = bytes((frame[0] % HIGHEST_ADDRESS + 1,)) + frame[1:-2]
+    return body + crc16(body).to_bytes(2, "little")
 
 
 def _flip_one_bit(data: bytes, chance: random.Random) -> bytes:

@@ -262,5 +262,51 @@ def test_a_silent_instrument_hears_neither_questions_nor_orders(table: Table, cl
 
 
 def test_a_weather_station_cannot_be_dry(table: Table, clock: HandClock) -> None:
-    with pytest.raises(FaultImpossible, match="possible: silent, stuck"):
+    with pytest.raises(FaultImpossible, match="possible: restart, silent, stuck"):
         built(EcowittWn90lp, table, clock).set_fault(Fault.DRY, True)
+
+
+def test_drift_adds_and_fouling_takes_away_with_time(table: Table, clock: HandClock) -> None:
+    transmitter = built(KellerAcculevel, table, clock)
+    transmitter.set_fault(Fault.STUCK, True)  # the same water at all times
+
+    def pressure() -> float:
+        return struct.unpack(">f", struct.pack(">2H", *transmitter.read(3, KellerAcculevel.P1, 2)))[0]  # type: ignore[no-any-return]
+
+    before = pressure()
+    transmitter.set_fault(Fault.STUCK, False)
+    transmitter.set_fault(Fault.DRIFT, True, 10.0)
+    clock.time += 2 * 3600
+    transmitter.set_fault(Fault.STUCK, True)
+    drifted = pressure()
+    transmitter.set_fault(Fault.DRIFT, False)
+    right = pressure()
+    transmitter.set_fault(Fault.STUCK, False)
+    assert before > 0
+    assert drifted == pytest.approx(1.2 * right, rel=1e-3)
+    transmitter.set_fault(Fault.FOULING, True, 50.0)
+    clock.time += 3600
+    transmitter.set_fault(Fault.STUCK, True)
+    fouled = pressure()
+    transmitter.set_fault(Fault.FOULING, False)
+    assert fouled == pytest.approx(pressure() * math.exp(-0.5), rel=1e-3)
+
+
+def test_an_instrument_without_power_is_silent_and_then_warms_up_again(table: Table, clock: HandClock) -> None:
+    probe = built(YosemitechY520, table, clock)
+    clock.time += 60
+    assert values_of(probe)[1] > 0
+    probe.set_fault(Fault.RESTART, True)
+    with pytest.raises(NoAnswer):
+        probe.read(3, YosemitechY520.VALUES, 5)
+    probe.set_fault(Fault.RESTART, False)
+    assert values_of(probe)[1] == 0.0
+    clock.time += 60
+    assert values_of(probe)[1] > 0
+
+
+def values_of(probe: Instrument) -> tuple[float, float]:
+    """Return temperature and conductivity of a Y520."""
+    raw = struct.pack(">5H", *probe.read(3, YosemitechY520.VALUES, 5))
+    temperature, conductivity, _ = struct.unpack("<ffBx", raw)
+    return temperature, conductivity

@@ -1,0 +1,123 @@
+"""Faults of a station board: power, clock, memory. The power is a virtual board's, a process's or a relay's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from simulators.board import VirtualBoard
+from simulators.errors import SimulatorError
+from simulators.faults.parts import Begin, Heal
+from simulators.processes import Program
+from station_config.console import Board
+from station_config.errors import StationConfigError
+
+_MOVE_CLOCK = """
+import machine, time
+rtc, now = machine.RTC(), time.time() + %d
+t = time.gmtime(now)
+rtc.datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], 0))
+"""
+
+
+class Power(Protocol):
+    """The plug of a board."""
+
+    def off(self) -> None:
+        """Take the power away; nothing happens where it is away already."""
+
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+        """Give power: to a board that loses it at its n-th flash operation, or that has this much heap; 0: as usual."""
+
+
+@dataclass(frozen=True)
+class BoardPart:
+    """A station board. `virtual` where its power can be cut at a flash operation and its heap chosen."""
+
+    power: Power
+    console: Callable[[], Path | str]
+    virtual: bool = True
+
+    def faults(self) -> Mapping[str, Begin]:
+        """Return how each begins."""
+        anywhere = {"power-cut": self._power_cut, "brown-out": self._brown_out, "clock-jump": self._clock_jump}
+        return {**anywhere, "heap-full": self._heap_full} if self.virtual else anywhere
+
+    def _power_cut(self, given: Mapping[str, float]) -> Heal:
+        self.power.off()
+        if self.virtual and given["n"] >= 1:
+            self.power.on(cut_at=int(given["n"]))
+        return self._as_usual
+
+    def _brown_out(self, given: Mapping[str, float]) -> Heal:
+        for _ in range(int(given["times"])):
+            self.power.off()
+            self.power.on()
+            threading.Event().wait(given["on"] / 1000.0)
+        self.power.off()
+        return self._as_usual
+
+    def _clock_jump(self, given: Mapping[str, float]) -> Heal:
+        """Move the clock at the prompt and reset, which keeps it: on a chip and on the virtual board alike."""
+        try:
+            with Board(str(self.console())) as board:
+                board.enter_repl()
+                board.run(_MOVE_CLOCK % int(given["step"]))
+                board.reset()
+        except StationConfigError as error:
+            raise SimulatorError(f"the board's clock could not be moved: {error}") from error
+        return lambda: None
+
+    def _heap_full(self, given: Mapping[str, float]) -> Heal:
+        self.power.off()
+        self.power.on(heap_kib=int(given["heap"]))
+        return self._as_usual
+
+    def _as_usual(self) -> None:
+        self.power.off()
+        self.power.on()
+
+
+@dataclass
+class VirtualPower:
+    """The power of a virtual board in this process."""
+
+    board: VirtualBoard
+
+    def __post_init__(self) -> None:
+        self._usual = self.board.settings
+
+    def off(self) -> None:
+        """Cut it."""
+        self.board.power_cut()
+
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+        """Start the board again."""
+        heap_bytes = 1024 * heap_kib or self._usual.heap_bytes
+        self.board.settings = replace(self._usual, cut_at_operation=cut_at, heap_bytes=heap_bytes)
+        self.board.start()
+
+
+@dataclass
+class ProgramPower:
+    """The power of a board that is a `tram-sim board` of its own."""
+
+    program: Program
+    console: Path
+
+    def __post_init__(self) -> None:
+        self._usual = tuple(self.program.argv)
+
+    def off(self) -> None:
+        """Kill it."""
+        self.program.kill()
+
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+        """Start it again, and wait for its console. The last of an option's values counts."""
+        more = (*(("--cut", str(cut_at)) if cut_at else ()), *(("--heap", f"{heap_kib}k") if heap_kib else ()))
+        self.program.argv = [*self._usual, *more]
+        self.console.unlink(missing_ok=True)
+        self.program.start()
