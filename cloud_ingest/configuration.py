@@ -7,6 +7,7 @@
     [alerts]              # rules = "rules.toml"
     [sms]                 # url, token_file
     [commands]            # key_file, repeat_s = 30, database = "postgresql://…"
+    [observations]        # url, bucket, org, token_file, ca_file: see observation_settings
     [retention]           # archive_after_years = 3: what tram-cloud archive takes without --before
 
 Relative paths are meant from the file's own folder.
@@ -14,13 +15,15 @@ Relative paths are meant from the file's own folder.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field
 
+from cloud_ingest.observation_settings import ObservationSettings, observation_faults
 from station_config.broker_link import BrokerLink, broker_faults
 from station_config.errors import ConfigurationError
-from station_config.toml_config import StrictModel, load
+from station_config.toml_config import Fault, StrictModel, Table, load
 
 FilePath = Path
 
@@ -82,12 +85,13 @@ class CloudConfiguration(StrictModel):
     sms: SmsSettings | None = None
     commands: CommandSettings = CommandSettings()
     retention: RetentionSettings = RetentionSettings()
+    observations: ObservationSettings | None = None
 
 
 def load_configuration(path: Path) -> CloudConfiguration:
     """Return cloud.toml with absolute paths. Raises ConfigurationError with every fault."""
     folder = path.resolve().parent
-    configuration = load(path, CloudConfiguration, check=lambda data: broker_faults(data, folder))
+    configuration = load(path, CloudConfiguration, check=lambda data: _faults(data, folder))
     update: dict[str, object] = {
         "network": folder / configuration.network,
         "state_dir": folder / configuration.state_dir,
@@ -101,7 +105,14 @@ def load_configuration(path: Path) -> CloudConfiguration:
         update["commands"] = configuration.commands.model_copy(
             update={"key_file": folder / configuration.commands.key_file}
         )
+    if configuration.observations is not None:
+        update["observations"] = configuration.observations.anchored(folder)
     return configuration.model_copy(update=update)
+
+
+def _faults(data: Table, folder: Path) -> Iterator[Fault]:
+    yield from broker_faults(data, folder)
+    yield from observation_faults(data, folder)
 
 
 def read_secret(file: Path | None, key: str) -> str | None:

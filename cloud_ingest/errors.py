@@ -2,6 +2,7 @@
 
 CloudError
 ├── StoreUnavailable   the disk is full, the file is locked or cannot be written now: keep the data, wait, try again
+├── PointsRefused      the store of observations will not have some rows: set aside what they came with
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
 ├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
 ├── BackupRefused      a backup or archive cannot be made, or is not what it should be: do what the text says
@@ -21,6 +22,10 @@ class CloudError(Exception):
 
 class StoreUnavailable(CloudError):
     """Nothing was stored; the same write may work later."""
+
+
+class PointsRefused(CloudError):
+    """The store works, and refuses some of what it was given; the text says which rows and what to do."""
 
 
 class StoreRefused(CloudError):

@@ -1,0 +1,174 @@
+"""A real InfluxDB for the tests: Debian's 1.6 with users, behind nginx that gives it the writing of 1.8 and later.
+
+    TRAM_TEST_INFLUX_URL, TRAM_TEST_INFLUX_BUCKET, TRAM_TEST_INFLUX_TOKEN_FILE, TRAM_TEST_INFLUX_ORG
+
+make the same tests use another server. They write a measurement `observations`, under stations of their own names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cloud_ingest.observation_settings import ObservationSettings
+from cloud_ingest.tests.field import free_port, until
+
+USER, PASSWORD = "tram", "mot-hai-ba"
+ADMIN = ("admin", "bon-nam-sau")
+OTHER_SERVER = "TRAM_TEST_INFLUX_URL"
+
+INFLUXD = """
+reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+dir = "{folder}/meta"
+[data]
+dir = "{folder}/data"
+wal-dir = "{folder}/wal"
+query-log-enabled = false
+[http]
+bind-address = "127.0.0.1:{http}"
+auth-enabled = true
+log-enabled = false
+[monitor]
+store-enabled = false
+[continuous_queries]
+enabled = false
+"""
+
+PROXY = Path(__file__).parents[2] / "docs/influxdb-1.x-nginx.conf"
+
+NGINX = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  include {folder}/proxy.conf;
+}}
+"""
+
+
+def require(program: str) -> str:
+    """Return where a program is; without it the test is skipped, and fails where CI promises it."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if found is None:
+        reason = f"{program} is not installed: apt-get install {'influxdb' if program == 'influxd' else program}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class InfluxServer:
+    """influxd and nginx on free ports of this machine; `kill` is kill -9 of influxd."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._http, self.port = free_port(), free_port()
+        self._influxd: subprocess.Popen[bytes] | None = None
+        self._nginx: subprocess.Popen[bytes] | None = None
+        self._token = folder / "token"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "influxd.conf").write_text(INFLUXD.format(folder=self.folder, http=self._http, rpc=free_port()))
+        (self.folder / "nginx.conf").write_text(NGINX.format(folder=self.folder))
+        proxy = PROXY.read_text().replace("127.0.0.1:8086", f"127.0.0.1:{self._http}")
+        (self.folder / "proxy.conf").write_text(proxy.replace("127.0.0.1:8087", f"127.0.0.1:{self.port}"))
+        self.start_influxd()
+        self._nginx = subprocess.Popen(
+            [require("nginx"), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "stderr"],
+            stderr=subprocess.DEVNULL,
+        )
+        self.query(f"CREATE USER {ADMIN[0]} WITH PASSWORD '{ADMIN[1]}' WITH ALL PRIVILEGES", admin=False)
+        self.query(f"CREATE USER {USER} WITH PASSWORD '{PASSWORD}'")
+        self._token.write_text(f"{USER}:{PASSWORD}\n")
+        until(lambda: httpx.get(f"{self.url}/ping", trust_env=False).status_code == 204, "nginx")
+
+    def start_influxd(self) -> None:
+        with (self.folder / "influxd.log").open("ab") as log:
+            self._influxd = subprocess.Popen(
+                [require("influxd"), "run", "-config", str(self.folder / "influxd.conf")], stdout=log, stderr=log
+            )
+        until(self._answers, "influxd", 30)
+
+    def kill(self) -> None:
+        assert self._influxd is not None
+        self._influxd.kill()
+        self._influxd.wait()
+
+    def pause(self) -> None:
+        assert self._influxd is not None
+        self._influxd.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._influxd is not None
+        self._influxd.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        for process in (self._nginx, self._influxd):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+    def query(self, text: str, *, admin: bool = True) -> httpx.Response:
+        auth = httpx.BasicAuth(*ADMIN) if admin else None
+        url = f"http://127.0.0.1:{self._http}/query"
+        answer = httpx.post(url, data={"q": text}, auth=auth, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        assert "error" not in answer.text, answer.text
+        return answer
+
+    def database(self, duration: str = "INF") -> ObservationSettings:
+        """Return a new database of its own."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        self.query(f'CREATE DATABASE "{name}" WITH DURATION {duration}; GRANT ALL ON "{name}" TO {USER}')
+        return ObservationSettings(url=self.url, bucket=name, token_file=self._token)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self._http}/ping", trust_env=False).status_code == 204
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def an_influx_server(folder: Path) -> Iterator[InfluxServer]:
+    require("influxd"), require("nginx")
+    server = InfluxServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def other_server() -> ObservationSettings | None:
+    """Return the server that the environment names, None when it names none."""
+    url = os.environ.get(OTHER_SERVER)
+    if url is None:
+        return None
+    token = os.environ.get("TRAM_TEST_INFLUX_TOKEN_FILE")
+    return ObservationSettings(
+        url=url,
+        bucket=os.environ.get("TRAM_TEST_INFLUX_BUCKET", "tram-test"),
+        org=os.environ.get("TRAM_TEST_INFLUX_ORG"),
+        token_file=None if token is None else Path(token),
+    )
