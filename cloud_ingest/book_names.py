@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from functools import cached_property
 
-from cloud_ingest.columns import SeriesKey
+from sqlalchemy import Connection, select
+
+from cloud_ingest.book_tables import journals
+from cloud_ingest.columns import SeriesKey, read_series
 from cloud_ingest.observations import NOBODY, Moment, ObservationStore
 
 
 class BookNames:
     """Reads the names when the first one is asked for."""
 
-    def __init__(self, books: sqlite3.Connection) -> None:
+    def __init__(self, books: Connection) -> None:
         self._books = books
 
     def key_of(self, series: int) -> SeriesKey:
@@ -29,18 +31,18 @@ class BookNames:
 
     @cached_property
     def _keys(self) -> dict[int, SeriesKey]:
-        rows = self._books.execute("SELECT id, station, sensor, parameter FROM series")
-        return {row[0]: SeriesKey(*row[1:]) for row in rows}
+        return read_series(self._books)
 
     @cached_property
     def _journals(self) -> dict[int, tuple[str, int]]:
-        return {row[0]: (row[1], row[2]) for row in self._books.execute("SELECT id, station, journal FROM journals")}
+        rows = self._books.execute(select(journals.c.id, journals.c.station, journals.c.journal))
+        return {number: (station, journal) for number, station, journal in rows}
 
     @cached_property
     def _numbers(self) -> dict[tuple[str, int], int]:
         return {journal: number for number, journal in self._journals.items()}
 
 
-def moment_of(books: sqlite3.Connection, observations: ObservationStore) -> Moment:
+def moment_of(books: Connection, observations: ObservationStore) -> Moment:
     """Return the moment that a reading transaction sees."""
     return Moment(books, observations.reader(books, BookNames(books)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection, select
+
+from cloud_ingest.book_tables import arrivals, series
 
 ARRIVAL_DTYPE = np.dtype([("series", "<u4"), ("time", "<u4"), ("value", "<f8"), ("flag", "u1")])
+GROUPS_AT_ONCE = 4  # of arrivals, each of some 200 kB
 Arrivals = npt.NDArray[np.void]  # of ARRIVAL_DTYPE
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -98,19 +101,28 @@ class Layer:
 
 
 def arrivals_after(
-    connection: sqlite3.Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
+    connection: Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
 ) -> list[Observation]:
     """Return up to `limit` observations that arrived after `cursor`, in order of arrival."""
     found: list[Observation] = []
-    groups = connection.execute("SELECT first, rows FROM arrivals WHERE last > ? ORDER BY last", (cursor,))
-    for first, blob in groups:
-        rows = np.frombuffer(blob, ARRIVAL_DTYPE)
-        skip = max(0, cursor + 1 - first)
-        for at, (series, time, value, flag) in enumerate(rows[skip : skip + limit - len(found)].tolist(), first + skip):
-            key = keys[series]
-            found.append(
-                Observation(key.station, key.parameter, key.sensor, time, None if value != value else value, flag, at)
-            )
-        if len(found) >= limit:
-            break
+    after = select(arrivals.c.first, arrivals.c.rows).where(arrivals.c.last > cursor).order_by(arrivals.c.last)
+    with connection.execute(after.execution_options(yield_per=GROUPS_AT_ONCE)) as groups:
+        for first, blob in groups:
+            rows = np.frombuffer(blob, ARRIVAL_DTYPE)
+            skip = max(0, cursor + 1 - first)
+            wanted = rows[skip : skip + limit - len(found)]
+            for at, (number, time, value, flag) in enumerate(wanted.tolist(), first + skip):
+                key, shown = keys[number], None if value != value else value
+                found.append(Observation(key.station, key.parameter, key.sensor, time, shown, flag, at))
+            if len(found) >= limit:
+                break
     return found
+
+
+def read_series(connection: Connection, station: str | None = None) -> dict[int, SeriesKey]:
+    """Return what the numbers of series stand for, of one station or of all, in the order of the keys."""
+    query = select(series.c.id, series.c.station, series.c.sensor, series.c.parameter)
+    if station is not None:
+        query = query.where(series.c.station == station)
+    found = [(SeriesKey(*row[1:]), int(row[0])) for row in connection.execute(query)]
+    return {number: key for key, number in sorted(found)}  # sorted here: databases sort text in ways of their own

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
+from cloud_ingest.database import raw
 from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
 from cloud_ingest.quality import Test
 from firmware.record import MISSING
@@ -187,13 +189,13 @@ class ObservationLog:
 class LogStore:
     """Observations in the SQLite file of the books: an ObservationStore."""
 
-    def writer(self, books: sqlite3.Connection, _names: Names, changed: Changed) -> ObservationLog:
+    def writer(self, books: Connection, _names: Names, changed: Changed) -> ObservationLog:
         """Return the log within the writer's transaction."""
-        return ObservationLog(books, changed)
+        return ObservationLog(raw(books), changed)
 
-    def reader(self, books: sqlite3.Connection, _names: Names) -> ObservationLog:
+    def reader(self, books: Connection, _names: Names) -> ObservationLog:
         """Return the log within a reading transaction."""
-        return ObservationLog(books, _nothing)
+        return ObservationLog(raw(books), _nothing)
 
 
 def _nothing(_times: Ints, _series: Ints | int) -> None:

@@ -12,13 +12,13 @@ Series and journals are named by their numbers in the books; `Names` says what t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection
 
 from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, Layer, Observed, SeriesKey, Shown
 
@@ -104,7 +104,7 @@ class ObservationsWriter(Observations, Protocol):
 class Moment:
     """One moment of the store: the books, and the observations they speak of."""
 
-    books: sqlite3.Connection
+    books: Connection
     log: Observations
 
 
@@ -127,8 +127,8 @@ Changed = Callable[[Ints, Ints | int], None]  # rows of these times (ascending) 
 class ObservationStore(Protocol):
     """Where observations are kept. It hands out views that live as long as a transaction of the books does."""
 
-    def writer(self, books: sqlite3.Connection, names: Names, changed: Changed) -> ObservationsWriter:
+    def writer(self, books: Connection, names: Names, changed: Changed) -> ObservationsWriter:
         """Return the view of the one writer."""
 
-    def reader(self, books: sqlite3.Connection, names: Names) -> Observations:
+    def reader(self, books: Connection, names: Names) -> Observations:
         """Return the view of somebody who reads."""

@@ -11,9 +11,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
+from sqlalchemy import select
 
 from cloud_ingest.aggregates import DIGITS, USABLE_AND_SUSPECT, Buckets, rain, vector_mean
-from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey
+from cloud_ingest.book_tables import latest
+from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey, read_series
 from cloud_ingest.errors import QuestionRefused
 from cloud_ingest.local_time import By, ends_of, widened
 from cloud_ingest.observations import Moment
@@ -92,11 +94,7 @@ class Complete(NamedTuple):
 
 def series_numbers(moment: Moment, station: str | None = None) -> dict[SeriesKey, int]:
     """Return the numbers of the series that are in the store, of one station or of all."""
-    rows = moment.books.execute(
-        "SELECT station, sensor, parameter, id FROM series WHERE ? IS NULL OR station = ? ORDER BY 1, 2, 3",
-        (station, station),
-    )
-    return {SeriesKey(*row[:3]): row[3] for row in rows}
+    return {key: number for number, key in read_series(moment.books, station).items()}
 
 
 def layer(moment: Moment, registry: Registry, key: SeriesKey, span: tuple[int, int], name: LayerName) -> Points:
@@ -209,12 +207,10 @@ class Sums:
 
 def newest(moment: Moment, station: str | None = None) -> list[Newest]:
     """Return the newest value of every series, of one station or of all."""
-    rows = moment.books.execute(
-        "SELECT station, sensor, parameter, time, value, flag, failed FROM latest JOIN series ON series.id = series"
-        " WHERE ? IS NULL OR station = ? ORDER BY station, sensor, parameter",
-        (station, station),
-    )
-    return [Newest(SeriesKey(*row[:3]), *row[3:]) for row in rows]
+    columns = (latest.c.series, latest.c.time, latest.c.value, latest.c.flag, latest.c.failed)
+    found = {row.series: row[1:] for row in moment.books.execute(select(*columns))}
+    keys = read_series(moment.books, station)
+    return [Newest(key, *found[number]) for number, key in keys.items() if number in found]
 
 
 def interval_of(registry: Registry, key: SeriesKey) -> int | None:

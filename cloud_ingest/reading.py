@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,22 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection, func, select
 
+from cloud_ingest import book_tables as tables
 from cloud_ingest.audit import Declared
 from cloud_ingest.book_names import moment_of
-from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, arrivals_after
+from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, arrivals_after, read_series
+from cloud_ingest.database import Database, reading_engine, store_errors
 from cloud_ingest.decode import RECORD_DTYPE, Records
-from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.ledger import RangeSet
 from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import Moment, ObservationStore
 from cloud_ingest.review_spans import Depth, Span, waiting_spans
-from cloud_ingest.schema import require_newest, sqlite_errors
-from cloud_ingest.store import DATABASE, STORED, UNUSABLE
+from cloud_ingest.schema import require_newest
+from cloud_ingest.store import STORED, UNUSABLE
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN
 
-CONNECTIONS = 4
-WAIT_S = 10.0
+SLICES_AT_ONCE = 100  # of raw records, each of up to a batch
 
 
 class Newest(NamedTuple):
@@ -56,129 +55,106 @@ class Journal:
 
 
 class Reader:
-    """Up to four connections, opened when first needed. Any thread may ask; `close` when nobody does any more."""
+    """Up to four connections, opened when first needed. Any thread may ask; `close` when nobody does any more.
+
+    `scale` by parameter code: value = count / scale. Without `observations` they are in the books' own file, without
+    `database` the books are in a file of state_dir.
+    """
 
     def __init__(
-        self, state_dir: Path, scale: npt.NDArray[np.float64], observations: ObservationStore | None = None
+        self,
+        state_dir: Path,
+        scale: npt.NDArray[np.float64],
+        observations: ObservationStore | None = None,
+        database: Database | None = None,
     ) -> None:
+        self._engine = reading_engine(database or Database.in_folder(state_dir))
+        self._scale = scale
         self._observations = observations or LogStore()
-        self._uri = f"{(state_dir / DATABASE).resolve().as_uri()}?mode=ro"
-        self._scale = scale  # by parameter code: value = count / scale
-        self._idle: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
-        for _ in range(CONNECTIONS):
-            self._idle.put(None)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        while not self._idle.empty():
-            connection = self._idle.get_nowait()
-            if connection is not None:
-                connection.close()
+        self._engine.dispose()
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = self._idle.get(timeout=WAIT_S)
-        except queue.Empty:
-            raise StoreUnavailable("too many questions at once: ask again, or for less") from None
-        try:
-            with sqlite_errors():
-                connection = connection or sqlite3.connect(
-                    self._uri, uri=True, timeout=WAIT_S, isolation_level=None, check_same_thread=False
-                )
-                yield connection
-        finally:
-            self._idle.put(connection)
+    def books(self) -> Iterator[Connection]:
+        """Lend the books as they are at one moment, whatever is written meanwhile.
+
+        Raises StoreRefused, StoreUnavailable.
+        """
+        with store_errors(), self._engine.connect() as connection, connection.begin():
+            require_newest(connection)
+            yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Moment]:
-        """Lend the store as it is at one moment, whatever is written meanwhile."""
-        with self._connection() as connection:
-            connection.execute("BEGIN")
-            try:
-                require_newest(connection)
-                yield moment_of(connection, self._observations)
-            finally:
-                connection.execute("ROLLBACK")
+        """Lend the store as it is at one moment, with its observations."""
+        with self.books() as connection:
+            yield moment_of(connection, self._observations)
 
     def latest(self) -> list[Newest]:
         """Return the newest value of every series."""
-        with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT station, sensor, parameter, time, value, flag FROM latest"
-                " JOIN series ON series.id = latest.series ORDER BY station, sensor, parameter"
-            )
-            return [Newest(SeriesKey(*row[:3]), *row[3:]) for row in rows]
+        columns = (tables.latest.c.series, tables.latest.c.time, tables.latest.c.value, tables.latest.c.flag)
+        with self.books() as connection:
+            found = {row.series: row[1:] for row in connection.execute(select(*columns))}
+            keys = read_series(connection)
+        return [Newest(key, *found[number]) for number, key in keys.items() if number in found]
 
     def gateways(self) -> dict[str, dict[str, Any]]:
         """Return the newest status message of each gateway."""
-        with self._connection() as connection:
-            return {row[0]: json.loads(row[1]) for row in connection.execute("SELECT gateway, status FROM gateways")}
+        with self.books() as connection:
+            rows = connection.execute(select(tables.gateways.c.gateway, tables.gateways.c.status))
+            return {gateway: json.loads(status) for gateway, status in rows}
 
     def sensors_of(self, station: str, parameter: int) -> list[int]:
         """Return the sensors of a station that have a series of this parameter."""
-        with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT sensor FROM series WHERE station = ? AND parameter = ? ORDER BY sensor", (station, parameter)
-            )
-            return [row[0] for row in rows]
+        with self.books() as connection:
+            return [key.sensor for key in read_series(connection, station).values() if key.parameter == parameter]
 
     def series(self, key: SeriesKey, from_s: int, to_s: int) -> tuple[Ints, Floats, Bytes]:
         """Return (times, values, flags) of a series from from_s to to_s, both included; NaN where there is no value."""
-        with self._connection() as connection:
-            row = connection.execute(
-                "SELECT id FROM series WHERE station = ? AND sensor = ? AND parameter = ?", key
-            ).fetchone()
-            if row is None:
+        with self.snapshot() as moment:
+            number = {one: number for number, one in read_series(moment.books, key.station).items()}.get(key)
+            if number is None:
                 return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint8)
-            scales = {row[0]: float(self._scale[key.parameter])}
-            return moment_of(connection, self._observations).log.shown(scales, from_s, to_s)[row[0]]
+            return moment.log.shown({number: float(self._scale[key.parameter])}, from_s, to_s)[number]
 
     def newest_journal(self, station: str) -> int | None:
         """Return the journal of a station that was seen last, None when nothing came from it."""
-        with self._connection() as connection:
-            row = connection.execute(
-                "SELECT journal FROM journals WHERE station = ? ORDER BY id DESC LIMIT 1", (station,)
-            ).fetchone()
-            return None if row is None else int(row[0])
+        journals = tables.journals.c
+        query = select(journals.journal).where(journals.station == station).order_by(journals.id.desc()).limit(1)
+        with self.books() as connection:
+            return connection.scalar(query)
 
     def records(self, station: str, journal: int, after_seq: int, limit: int) -> tuple[Records, Ints]:
         """Return up to `limit` records after after_seq as the station made them, and their true times (-1: unknown)."""
-        with self._connection() as connection:
-            number = connection.execute(
-                "SELECT id FROM journals WHERE station = ? AND journal = ?", (station, journal)
-            ).fetchone()
+        journals = tables.journals.c
+        with self.books() as connection:
+            this = select(journals.id).where(journals.station == station, journals.journal == journal)
+            number = connection.scalar(this)
             if number is None:
                 return np.empty(0, RECORD_DTYPE), np.empty(0, np.int64)
-            slices = _raw_after(connection, number[0], after_seq, limit)
-            stamps = connection.execute(
-                "SELECT first_seq, last_seq, offset_s FROM stamps WHERE journal = ?", (number[0],)
-            ).fetchall()
+            slices = _raw_after(connection, number, after_seq, limit)
+            stamps = stamps_of(connection, number)
         records: Records = np.frombuffer(b"".join(slices), RECORD_DTYPE)
         records = records[records["seq"] > after_seq][:limit]
         return records, true_times(records, stamps)
 
     def journals(self) -> list[Journal]:
         """Return every journal with its ledger."""
-        with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT id, station, journal, duplicates, conflicts, set_aside FROM journals ORDER BY station, id"
-            ).fetchall()
+        journals, ledger, declared_table = tables.journals, tables.ledger, tables.declared
+        with self.books() as connection:
+            rows = [tuple(row) for row in connection.execute(select(journals).order_by(journals.c.id))]
+            rows.sort(key=lambda row: str(row[1]))
             ledgers: dict[tuple[int, int], RangeSet] = {}
-            for journal, kind, first, last in connection.execute("SELECT journal, kind, first, last FROM ledger"):
+            for journal, kind, first, last in connection.execute(select(ledger)):
                 ledgers.setdefault((journal, kind), RangeSet()).add(first, last)
-            overwritten: dict[int, list[tuple[int, int]]] = {}
-            events = connection.execute(
-                "SELECT journal, seq, count FROM events WHERE parameter = ? ORDER BY journal, seq", (EVENT_OVERWRITTEN,)
-            )
-            for journal, seq, count in events:
-                overwritten.setdefault(journal, []).append((seq, count))
+            overwritten = _overwritten(connection)
             declared: dict[int, list[Declared]] = {}
-            for journal, *said in connection.execute(
-                "SELECT journal, first, last, reason, gateway, declared_at FROM declared"
-                " ORDER BY journal, first, reason"
-            ):
+            for journal, *said in connection.execute(select(declared_table)):
                 declared.setdefault(journal, []).append(Declared(*said))
+        for one in declared.values():
+            one.sort(key=lambda said: (said.first, said.reason))
         return [
             Journal(
                 station=station,
@@ -196,42 +172,56 @@ class Reader:
 
     def set_aside(self) -> int:
         """Return how many different messages and records are set aside."""
-        with self._connection() as connection:
-            return int(connection.execute("SELECT count(*) FROM set_aside").fetchone()[0])
+        with self.books() as connection:
+            return connection.scalar(select(func.count()).select_from(tables.set_aside)) or 0
 
     def waiting_spans(self, depth: Depth) -> list[Span]:
         """Return what waits for a review of this depth."""
-        with self._connection() as connection:
+        with self.books() as connection:
             return waiting_spans(connection, depth)
 
     def last_arrival(self) -> int:
         """Return the number of the newest arrival, 0 before the first."""
-        with self._connection() as connection:
-            return int(connection.execute("SELECT coalesce(max(last), 0) FROM arrivals").fetchone()[0])
+        with self.books() as connection:
+            return connection.scalar(select(func.max(tables.arrivals.c.last))) or 0
 
     def arrivals_after(self, cursor: int, limit: int) -> list[Observation]:
         """Return up to `limit` observations that arrived after `cursor`, in order of arrival."""
-        with self._connection() as connection:
-            rows = connection.execute("SELECT id, station, sensor, parameter FROM series")
-            keys = {row[0]: SeriesKey(*row[1:]) for row in rows}
-            return arrivals_after(connection, keys, cursor, limit)
+        with self.books() as connection:
+            return arrivals_after(connection, read_series(connection), cursor, limit)
 
 
-def _raw_after(connection: sqlite3.Connection, journal: int, after_seq: int, limit: int) -> list[bytes]:
+def _overwritten(connection: Connection) -> dict[int, list[tuple[int, int]]]:
+    events = tables.events.c
+    query = select(events.journal, events.seq, events.count).where(events.parameter == EVENT_OVERWRITTEN)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for journal, seq, count in connection.execute(query.order_by(events.journal, events.seq)):
+        found.setdefault(journal, []).append((seq, count))
+    return found
+
+
+def _raw_after(connection: Connection, journal: int, after_seq: int, limit: int) -> list[bytes]:
     slices: list[bytes] = []
-    wanted = limit
+    wanted, raw = limit, tables.raw.c
     # the slice that holds after_seq, if one does, begins at or before it
-    rows = connection.execute(
-        "SELECT first_seq, last_seq, records FROM raw WHERE journal = :journal AND first_seq >= coalesce(("
-        "SELECT max(first_seq) FROM raw WHERE journal = :journal AND first_seq <= :after), 0) ORDER BY first_seq",
-        {"journal": journal, "after": after_seq},
-    )
-    for first, last, data in rows:
-        slices.append(data)
-        wanted -= max(0, last - max(first, after_seq + 1) + 1)
-        if wanted <= 0:
-            break
+    holder = select(func.max(raw.first_seq)).where(raw.journal == journal, raw.first_seq <= after_seq)
+    begin = func.coalesce(holder.scalar_subquery(), 0)
+    query = select(raw.first_seq, raw.last_seq, raw.records).where(raw.journal == journal, raw.first_seq >= begin)
+    query = query.order_by(raw.first_seq).execution_options(yield_per=SLICES_AT_ONCE)
+    with connection.execute(query) as rows:
+        for first, last, data in rows:
+            slices.append(data)
+            wanted -= max(0, last - max(first, after_seq + 1) + 1)
+            if wanted <= 0:
+                break
     return slices
+
+
+def stamps_of(connection: Connection, journal: int) -> list[tuple[int, int, int]]:
+    """Return how ranges of a journal (its number) are dated: first seq, last seq, offset in seconds."""
+    stamps = tables.stamps.c
+    query = select(stamps.first_seq, stamps.last_seq, stamps.offset_s).where(stamps.journal == journal)
+    return [(first, last, offset_s) for first, last, offset_s in connection.execute(query)]
 
 
 def true_times(records: Records, stamps: list[tuple[int, int, int]]) -> Ints:

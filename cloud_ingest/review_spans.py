@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
+
+from sqlalchemy import Connection, case, delete, select, update
+
+from cloud_ingest.book_tables import to_review
+from cloud_ingest.database import insert_into
 
 
 class Depth(IntEnum):
@@ -26,27 +31,36 @@ class Span(NamedTuple):
     last: int
 
 
-def ask_for_review(connection: sqlite3.Connection, station: str, first: int, last: int) -> None:
-    """Note, within the caller's transaction, that something below a station's layers changed from first to last.
+def ask_for_review(connection: Connection, spans: Mapping[str, tuple[int, int]]) -> None:
+    """Note, within the caller's transaction, that something below stations' layers changed: first and last time each.
 
     What comes late is the past of what is there already: that waits for its review too.
     """
-    connection.executemany(
-        "INSERT INTO to_review VALUES (?, ?, ?, ?) ON CONFLICT (kind, station) DO UPDATE SET"
-        " first = min(first, excluded.first), last = max(last, excluded.last)",
-        ((depth, station, first, last + PAST_S[depth]) for depth in Depth),
-    )
+    rows = [
+        {"kind": int(depth), "station": station, "first": first, "last": last + PAST_S[depth]}
+        for depth in Depth
+        for station, (first, last) in sorted(spans.items())
+    ]
+    if not rows:
+        return
+    insert = insert_into(connection, to_review)
+    known, new = to_review.c, insert.excluded
+    wider = {
+        "first": case((new.first < known.first, new.first), else_=known.first),
+        "last": case((new.last > known.last, new.last), else_=known.last),
+    }
+    connection.execute(insert.on_conflict_do_update(index_elements=["kind", "station"], set_=wider), rows)
 
 
-def waiting_spans(connection: sqlite3.Connection, depth: Depth) -> list[Span]:
+def waiting_spans(connection: Connection, depth: Depth) -> list[Span]:
     """Return what waits for a review of this depth."""
-    rows = connection.execute("SELECT station, first, last FROM to_review WHERE kind = ? ORDER BY station", (depth,))
+    columns = (to_review.c.station, to_review.c.first, to_review.c.last)
+    rows = connection.execute(select(*columns).where(to_review.c.kind == int(depth)).order_by(to_review.c.station))
     return [Span(*row) for row in rows]
 
 
-def reviewed(connection: sqlite3.Connection, depth: Depth, span: Span, left_until: int) -> None:
+def reviewed(connection: Connection, depth: Depth, span: Span, left_until: int) -> None:
     """Strike a span off, but for what is left of it: from its first time to `left_until`."""
-    connection.execute(
-        "UPDATE to_review SET last = ? WHERE kind = ? AND station = ?", (left_until, depth, span.station)
-    )
-    connection.execute("DELETE FROM to_review WHERE kind = ? AND station = ? AND last < first", (depth, span.station))
+    this = (to_review.c.kind == int(depth)) & (to_review.c.station == span.station)
+    connection.execute(update(to_review).where(this).values(last=left_until))
+    connection.execute(delete(to_review).where(this, to_review.c.last < to_review.c.first))

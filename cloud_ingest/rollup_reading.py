@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
+from sqlalchemy import func, select
 
 from cloud_ingest.aggregates import Buckets, usable
+from cloud_ingest.book_tables import rollups
 from cloud_ingest.columns import SeriesKey
+from cloud_ingest.database import among
 from cloud_ingest.local_time import LAST_MOMENT, By, days_between, end_of, widened
 from cloud_ingest.observations import Moment
 from cloud_ingest.registry import Registry
-from cloud_ingest.rollup_marks import BLOCK_S, marked_blocks
+from cloud_ingest.rollup_marks import BLOCK_S, marked, marked_blocks
 from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.rollups import Measured, Span, basis, in_order, longer, measured, scanned
 
@@ -72,12 +75,12 @@ class RollupReader:
             until = end_of(day, By.DAY, self.registry.zone)
             for number, (n, n_usable) in self.moment.log.counts(series, day + 1, until).items():
                 _add(counted, number, n, n_usable)
-        stored = self.moment.books.execute(
-            "SELECT series, n, n_usable, start FROM rollups WHERE level = 2 AND start >= ? AND start < ?"
-            " AND series IN (SELECT value FROM json_each(?))",
-            (*span, json.dumps(wanted)),
+        days = select(rollups.c.series, rollups.c.n, rollups.c.n_usable, rollups.c.start).where(
+            rollups.c.level == 2,
+            (rollups.c.start >= span[0]) & (rollups.c.start < span[1]),
+            among(self.moment.books, rollups.c.series, wanted),
         )
-        for number, n, n_usable, start in stored:
+        for number, n, n_usable, start in self.moment.books.execute(days):
             if number not in stale.get(start, ()):
                 _add(counted, number, n, n_usable)
         return counted
@@ -88,12 +91,7 @@ class RollupReader:
         if not RollupTable(self.moment.books).is_made_with(basis(self.registry)):
             return {day: set(wanted) for day in days_between(*span, zone)}
         marks: dict[int, set[int]] = {}
-        rows = self.moment.books.execute(
-            "SELECT block, series FROM rollup_marks WHERE block BETWEEN ? AND ?"
-            " AND series IN (SELECT value FROM json_each(?))",
-            (span[0] // BLOCK_S, (span[1] - 1) // BLOCK_S, json.dumps(wanted)),
-        )
-        for block, number in rows:
+        for block, number in marked(self.moment.books, wanted, *span):
             marks.setdefault(block, set()).add(number)
         stale: dict[int, set[int]] = {}
         for block, numbers in marks.items():
@@ -138,7 +136,7 @@ def _is_within(start: int, spans: Sequence[Span]) -> bool:
 
 
 def differing(
-    moment: Moment,
+    snapshot: Callable[[], AbstractContextManager[Moment]],
     registry: Registry,
     numbers: Mapping[SeriesKey, int],
     compared: Iterable[SeriesKey],
@@ -147,25 +145,34 @@ def differing(
     those whose observations are in an archive."""
     found: dict[SeriesKey, int] = {}
     wanted = {key: measured(registry, numbers, key) for key in compared}
-    for span in _windows(moment, registry):
-        moment.books.execute("BEGIN")
-        reader = RollupReader(moment, registry)
-        made = scanned(moment.log, list(wanted.values()), span, registry)
-        for key, one in wanted.items():
-            hours = made[one.number]
-            rows = _unlike(hours, reader.hours(one, span))
-            rows += _unlike(longer(hours, By.DAY, registry), reader.days(one, span))
-            if rows:
+    with snapshot() as moment:
+        windows = list(_windows(moment, registry))
+    for span in windows:
+        with snapshot() as moment:
+            for key, rows in _differing_within(moment, registry, wanted, span):
                 found[key] = found.get(key, 0) + rows
-        moment.books.execute("COMMIT")
     return found
+
+
+def _differing_within(
+    moment: Moment, registry: Registry, wanted: Mapping[SeriesKey, Measured], span: Span
+) -> Iterator[tuple[SeriesKey, int]]:
+    reader = RollupReader(moment, registry)
+    made = scanned(moment.log, list(wanted.values()), span, registry)
+    for key, one in wanted.items():
+        hours = made[one.number]
+        rows = _unlike(hours, reader.hours(one, span))
+        rows += _unlike(longer(hours, By.DAY, registry), reader.days(one, span))
+        if rows:
+            yield key, rows
 
 
 def _windows(moment: Moment, registry: Registry) -> Iterator[Span]:
     """Yield all the time there is, in whole local days."""
     oldest, newest = moment.log.oldest_time(0), moment.log.newest_time(LAST_MOMENT)
     logged = (None if oldest is None else oldest - 1, newest)
-    ends = [logged, *moment.books.execute("SELECT min(start), max(start) + 3600 FROM rollups")]
+    summed = select(func.min(rollups.c.start), func.max(rollups.c.start) + 3600)
+    ends = [logged, *(tuple(row) for row in moment.books.execute(summed))]
     begins, untils = [one for one, _ in ends if one is not None], [one for _, one in ends if one is not None]
     archived = RollupTable(moment.books).archived_before()
     if not begins or max(untils) <= archived:

@@ -2,75 +2,81 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterable
 
 import numpy as np
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from cloud_ingest.aggregates import BUCKET, Buckets
+from cloud_ingest.book_tables import archives, rollup_basis, rollup_marks, rollups
+from cloud_ingest.database import Lock, insert_into, lock
 from cloud_ingest.local_time import By
+from cloud_ingest.rollup_marks import BLOCK_S
 
 LEVELS = {By.HOUR: 1, By.DAY: 2}
-_COLUMNS = ", ".join(BUCKET.names or ())
-_MARKS = "".join(", ?" for _ in BUCKET.names or ())
+_NAMES = BUCKET.names or ()
+_COLUMNS = tuple(rollups.c[name] for name in _NAMES)
 
 
 class RollupTable:
     """Reads on any connection, writes within the writer's transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._db = connection
 
     def read(self, series: int, by: By, first: int, last: int) -> Buckets:
         """Return what is stored of a series; the starts are in first <= start < last."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM rollups WHERE series = ? AND level = ? AND start >= ? AND start < ?"  # noqa: S608
-            " ORDER BY start",
-            (series, LEVELS[by], first, last),
-        )
+        rows = self._db.execute(select(*_COLUMNS).where(*_within(series, by, first, last)).order_by(rollups.c.start))
         return np.array([_without_null(row) for row in rows], BUCKET)
 
     def last_usable(self, series: int, before: int) -> tuple[int, float] | None:
         """Return (start, last value) of the newest hour that begins before `before` and has a usable value."""
-        row = self._db.execute(
-            "SELECT start, last FROM rollups WHERE series = ? AND level = 1 AND start < ? AND n_usable > 0"
-            " ORDER BY start DESC LIMIT 1",
-            (series, before),
-        ).fetchone()
-        return None if row is None else (int(row[0]), float(row[1]))
+        wanted = _within(series, By.HOUR, 0, before)
+        query = select(rollups.c.start, rollups.c.last).where(*wanted, rollups.c.n_usable > 0)
+        row = self._db.execute(query.order_by(rollups.c.start.desc()).limit(1)).first()
+        return None if row is None else (int(row.start), float(row.last))
 
     def replace(self, series: int, by: By, first: int, last: int, buckets: Buckets) -> None:
         """Store these in place of what begins in first <= start < last."""
-        self._db.execute(
-            "DELETE FROM rollups WHERE series = ? AND level = ? AND start >= ? AND start < ?",
-            (series, LEVELS[by], first, last),
-        )
-        self._db.executemany(
-            f"INSERT INTO rollups (series, level, {_COLUMNS}) VALUES (?, ?{_MARKS})",  # noqa: S608  names of ours
-            ((series, LEVELS[by], *row) for row in buckets.tolist()),
-        )
+        self._db.execute(delete(rollups).where(*_within(series, by, first, last)))
+        of = {"series": series, "level": LEVELS[by]}
+        rows = [of | dict(zip(_NAMES, map(_or_null, row), strict=True)) for row in buckets.tolist()]
+        if rows:
+            self._db.execute(insert(rollups), rows)
 
     def archived_before(self) -> int:
         """Return the time before which observations have been taken out into archives, 0 when none were."""
-        return int(self._db.execute("SELECT coalesce(max(before), 0) FROM archives").fetchone()[0])
+        return int(self._db.scalar(select(func.coalesce(func.max(archives.c.before), 0))) or 0)
 
     def is_made_with(self, basis: str) -> bool:
         """Return whether what is stored was made with this time zone and these scales."""
-        row = self._db.execute("SELECT basis FROM rollup_basis").fetchone()
-        return bool(row == (basis,))
+        return bool(self._db.scalar(select(rollup_basis.c.basis)) == basis)
 
     def begin_anew(self, basis: str) -> None:
-        """Forget all rollups and mark what they covered; those that only an archive could tell again stay."""
+        """Forget all rollups and mark what they covered; those that only an archive could tell again stay. Nothing is
+        done when another writer was faster."""
+        lock(self._db, Lock.ROLLUPS)
+        if self.is_made_with(basis):
+            return
         kept_before = self.archived_before()
         for second in (1, 3600):  # an hour may have something of two blocks
-            self._db.execute(
-                "INSERT OR IGNORE INTO rollup_marks SELECT DISTINCT (start + ? - 1) / 86400, series FROM rollups"
-                " WHERE level = 1 AND start >= ?",
-                (second, kept_before),
-            )
-        self._db.execute("DELETE FROM rollups WHERE start >= ?", (kept_before,))
-        self._db.execute("DELETE FROM rollup_basis")
-        self._db.execute("INSERT INTO rollup_basis VALUES (?)", (basis,))
+            blocks = select((rollups.c.start + (second - 1)) // BLOCK_S, rollups.c.series).distinct()
+            wanted = blocks.where(rollups.c.level == 1, rollups.c.start >= kept_before)
+            marks = insert_into(self._db, rollup_marks).from_select(["block", "series"], wanted)
+            self._db.execute(marks.on_conflict_do_nothing())
+        self._db.execute(delete(rollups).where(rollups.c.start >= kept_before))
+        self._db.execute(delete(rollup_basis))
+        self._db.execute(insert(rollup_basis).values(basis=basis))
 
 
-def _without_null(row: tuple[float | None, ...]) -> tuple[float, ...]:
+def _within(series: int, by: By, first: int, last: int) -> tuple[ColumnElement[bool], ...]:
+    start = rollups.c.start
+    return (rollups.c.series == series, rollups.c.level == LEVELS[by], start >= first, start < last)
+
+
+def _or_null(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _without_null(row: Iterable[float | None]) -> tuple[float, ...]:
     return tuple(np.nan if one is None else one for one in row)

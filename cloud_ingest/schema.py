@@ -1,6 +1,7 @@
-"""The file of the SQLite store: its tables as ordered steps, how it is opened, what its errors mean.
+"""The tables of the store as ordered steps, how its SQLite file is opened, what SQLite's errors mean.
 
-Each step runs once, in one transaction with its own number.
+Each step runs once, in one transaction with its own number: PRAGMA user_version in SQLite, table store_schema in
+PostgreSQL, where the books have the same steps without the observations.
 
 Why the hot log is clustered on (time, series): what arrives together is written together. Clustered on (series, time)
 the same inserts were nine times slower and wrote a hundred times the bytes.
@@ -13,9 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import Connection, func, select, text
+
+from cloud_ingest.book_tables import metadata
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 
 APPLICATION_ID = 0x5452_4D31  # "TRM1" in the file's header: this is a Trạm store
+_SCHEMA_LOCK = 1002  # beside those of database.Lock
 
 # What may pass by itself: somebody holds a lock, the disk is full or away.
 _MAY_PASS = frozenset(
@@ -128,6 +133,11 @@ _STEPS = (
 )
 SCHEMA = len(_STEPS)
 
+# PostgreSQL begins with the tables of book_tables.py as they are (`_make`). A database that was made before a step gets
+# what that step says here; a step of SQLite's own observations says nothing. By the step's number, the first is 1.
+_ON_POSTGRESQL: dict[int, tuple[str, ...]] = {}
+_FIRST_ON_POSTGRESQL = 6
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Bring the file to the newest schema. Raises StoreRefused when it is not ours or from a newer program."""
@@ -148,12 +158,44 @@ def prepare(connection: sqlite3.Connection) -> None:
         )
 
 
-def require_newest(connection: sqlite3.Connection) -> None:
-    """Refuse to read a file that has another schema than this program's. Raises StoreRefused."""
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version != len(_STEPS):
+def prepare_postgresql(connection: Connection) -> None:
+    """Make the tables of the books, or bring them to the newest schema; SQLite's are when its file is opened.
+
+    Processes that start at once do it one after the other. Raises StoreRefused.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    with connection.begin():
+        connection.execute(select(func.pg_advisory_xact_lock(APPLICATION_ID, _SCHEMA_LOCK)))
+        version = _postgresql_version(connection)
+        if version > SCHEMA:
+            raise StoreRefused(f"the store has schema {version}, this program knows {SCHEMA}: install the newer program")
+        if version == 0:
+            metadata.create_all(connection, checkfirst=False)
+            connection.execute(text("CREATE TABLE store_schema (version INTEGER NOT NULL)"))
+            connection.execute(text("INSERT INTO store_schema VALUES (0)"))
+        for number in range(version + 1, SCHEMA + 1) if version else ():
+            for statement in _ON_POSTGRESQL.get(number, ()):
+                connection.execute(text(statement))
+        if version != SCHEMA:
+            connection.execute(text("UPDATE store_schema SET version = :version"), {"version": SCHEMA})
+
+
+def _postgresql_version(connection: Connection) -> int:
+    if connection.scalar(text("SELECT to_regclass('store_schema')")) is None:
+        return 0
+    return int(connection.scalar(text("SELECT version FROM store_schema")) or 0)
+
+
+def require_newest(connection: Connection) -> None:
+    """Refuse to read what has another schema than this program's. Raises StoreRefused."""
+    if connection.dialect.name == "postgresql":
+        version = _postgresql_version(connection)
+    else:
+        version = int(connection.scalar(text("PRAGMA user_version")) or 0)
+    if version != SCHEMA:
         raise StoreRefused(
-            f"the store has schema {version}, this program knows {len(_STEPS)}: tram-cloud run brings it up to date,"
+            f"the store has schema {version}, this program knows {SCHEMA}: tram-cloud run brings it up to date,"
             " or install the newer program"
         )
 

@@ -6,18 +6,22 @@ stored and leaves the shelf; what is not stays, with the new reason.
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from cloud_ingest import schema
+from sqlalchemy import Connection, Select, delete, func, select, update
+
+from cloud_ingest.book_tables import counters, journals, set_aside
+from cloud_ingest.database import Database, changing, insert_into, person_changes, store_errors
 from cloud_ingest.errors import ChangeRefused
-from cloud_ingest.schema import sqlite_errors
 from firmware.record import SIZE, batch_header
 
 FORGOTTEN = "set_aside_forgotten"
-_COLUMNS = "id, topic, reason, bytes, received_at, times, retry, journal"
+_COLUMNS = tuple(
+    set_aside.c[name] for name in ("id", "topic", "reason", "bytes", "received_at", "times", "retry", "journal")
+)
 
 
 @dataclass(frozen=True)
@@ -42,93 +46,105 @@ class Message(NamedTuple):
 
 
 class Shelf:
-    """Looks at what is set aside, and asks for a retry, while the service runs or not. `with Shelf(path) as shelf:`."""
+    """Looks at what is set aside, and asks for a retry, while the service runs or not. `with Shelf(where) as shelf:`."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: sqlite3.Connection | None = None
+        self._opened = ExitStack()
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Shelf:
-        with sqlite_errors():
-            self._connection = schema.open_for_writing(self._database)
+        self._connection = self._opened.enter_context(changing(self._database))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._opened.close()
 
     def all(self, limit: int) -> list[Aside]:
         """Return the newest first."""
-        return self._rows("ORDER BY id DESC LIMIT ?", limit)
+        return self._rows(select(*_COLUMNS).order_by(set_aside.c.id.desc()).limit(limit))
 
     def one(self, number: int) -> Aside:
         """Return one. Raises ChangeRefused when there is none of this number."""
-        found = self._rows("WHERE id = ?", number)
+        found = self._rows(select(*_COLUMNS).where(set_aside.c.id == number))
         if not found:
             raise ChangeRefused(f"nothing is set aside under {number}; tram-cloud set-aside list shows what is")
         return found[0]
 
     def forgotten(self) -> int:
         """Return how many had to go because too many were set aside."""
-        with sqlite_errors():
-            row = self._opened().execute("SELECT value FROM counters WHERE name = ?", (FORGOTTEN,)).fetchone()
-        return 0 if row is None else int(row[0])
+        connection = self._open()
+        with store_errors(), connection.begin():
+            return int(connection.scalar(select(counters.c.value).where(counters.c.name == FORGOTTEN)) or 0)
 
     def ask_for_retry(self, number: int | None) -> int:
         """Have the service try one again, or all; return how many."""
-        with sqlite_errors(), self._opened() as connection:
-            if number is None:
-                return connection.execute("UPDATE set_aside SET retry = 1 WHERE retry = 0").rowcount
+        wanted = update(set_aside).values(retry=1)
+        if number is not None:
             self.one(number)
-            return connection.execute("UPDATE set_aside SET retry = 1 WHERE id = ?", (number,)).rowcount
+        this = set_aside.c.retry == 0 if number is None else set_aside.c.id == number
+        connection = self._open()
+        with store_errors(), person_changes(connection):
+            return connection.execute(wanted.where(this)).rowcount
 
-    def _rows(self, rest: str, *values: int) -> list[Aside]:
-        with sqlite_errors():
-            return _read(self._opened(), rest, *values)
+    def _rows(self, query: Select[Any]) -> list[Aside]:
+        connection = self._open()
+        with store_errors(), connection.begin():
+            return _read(connection, query)
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         assert self._connection is not None, "open the shelf first"
         return self._connection
 
 
-def wanted_again(connection: sqlite3.Connection, limit: int) -> list[tuple[Aside, Message]]:
-    """Return what a person wants tried again, each as a message; a lone record as a batch of one."""
-    found = _read(connection, "WHERE retry = 1 ORDER BY id LIMIT ?", limit)
+def wanted_again(
+    connection: Connection, limit: int, is_own: Callable[[str], bool] | None = None
+) -> list[tuple[Aside, Message]]:
+    """Return what a person wants tried again, each as a message; a lone record as a batch of one.
+
+    `is_own` tells by its topic what is this writer's to try.
+    """
+    asked = select(set_aside.c.id, set_aside.c.topic).where(set_aside.c.retry == 1).order_by(set_aside.c.id)
+    rows = connection.execute(asked.limit(None if is_own else limit))
+    own = [row.id for row in rows if is_own is None or is_own(row.topic)][:limit]
+    if not own:
+        return []
+    found = _read(connection, select(*_COLUMNS).where(set_aside.c.id.in_(own)).order_by(set_aside.c.id))
     return [(one, _message(connection, one)) for one in found]
 
 
-def settle(connection: sqlite3.Connection, tried: Aside) -> bool:
+def settle(connection: Connection, tried: Aside) -> bool:
     """Take a retried one off the shelf, unless it has been set aside once more; return whether it is gone."""
-    return bool(
-        connection.execute("DELETE FROM set_aside WHERE id = ? AND times = ?", (tried.id, tried.times)).rowcount
-    )
+    this = (set_aside.c.id == tried.id) & (set_aside.c.times == tried.times)
+    return bool(connection.execute(delete(set_aside).where(this)).rowcount)
 
 
-def make_room(connection: sqlite3.Connection, most: int, most_bytes: int) -> None:
+def make_room(connection: Connection, most: int, most_bytes: int) -> None:
     """Let the oldest go when more than `most`, or more than `most_bytes`, are set aside, and count them."""
-    gone = connection.execute(
-        "DELETE FROM set_aside WHERE id <= (SELECT max(id) FROM (SELECT id, row_number() OVER newest AS number,"
-        " sum(length(bytes)) OVER newest AS total FROM set_aside WINDOW newest AS (ORDER BY id DESC))"
-        " WHERE number > ? OR total > ?)",
-        (most, most_bytes),
-    ).rowcount
+    newest = set_aside.c.id.desc()
+    ranked = select(
+        set_aside.c.id,
+        func.row_number().over(order_by=newest).label("number"),
+        func.sum(func.length(set_aside.c.bytes)).over(order_by=newest).label("total"),
+    ).subquery()
+    last = select(func.max(ranked.c.id)).where((ranked.c.number > most) | (ranked.c.total > most_bytes))
+    gone = connection.execute(delete(set_aside).where(set_aside.c.id <= last.scalar_subquery())).rowcount
     if gone:
-        connection.execute(
-            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-            (FORGOTTEN, gone),
-        )
+        insert = insert_into(connection, counters).values(name=FORGOTTEN, value=gone)
+        more = {"value": counters.c.value + insert.excluded.value}
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=more))
 
 
-def _message(connection: sqlite3.Connection, one: Aside) -> Message:
+def _message(connection: Connection, one: Aside) -> Message:
     if one.journal is None or len(one.data) != SIZE:
         return Message(one.topic, one.data)
-    journal = connection.execute("SELECT journal FROM journals WHERE id = ?", (one.journal,)).fetchone()[0]
+    journal = connection.scalar(select(journals.c.journal).where(journals.c.id == one.journal))
+    assert journal is not None, "journals are never taken away"
     return Message(one.topic, bytes(batch_header(journal, 1)) + one.data)
 
 
-def _read(connection: sqlite3.Connection, rest: str, *values: int) -> list[Aside]:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM set_aside {rest}", values)  # noqa: S608  our own words only
+def _read(connection: Connection, query: Select[Any]) -> list[Aside]:
     return [
-        Aside(number, topic, reason, data, received_at, times, bool(retry), journal)
-        for number, topic, reason, data, received_at, times, retry, journal in rows
+        Aside(number, topic, reason, bytes(data), received_at, times, bool(retry), journal)
+        for number, topic, reason, data, received_at, times, retry, journal in connection.execute(query)
     ]

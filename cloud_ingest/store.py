@@ -1,18 +1,20 @@
-"""The SQLite store: everything that arrived, durable when `transaction()` returns.
+"""The store's writer: everything that arrived, durable when `transaction()` returns.
 
-One writer (an exclusive lock on the state directory says so), WAL and synchronous=FULL, so that a finished transaction
-survives a power cut. Reading goes through cloud_ingest.reading on connections of its own and never waits for a write.
+The books lie in a SQLite file of the state directory (WAL, synchronous=FULL) or in PostgreSQL (synchronous_commit=on),
+so that a finished transaction survives a power cut. In SQLite there is one writer, by a lock on the state directory. In
+PostgreSQL there may be several, each with the stations of its own shards, by a lock for each shard that lives as long as
+its connection. Reading goes through cloud_ingest.reading and never waits for a write.
 
 The writer keeps ledgers, journals and series numbers in memory; a transaction that fails drops them and reads them
-again from the file.
+again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,9 +22,24 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    case,
+    delete,
+    distinct,
+    func,
+    insert,
+    select,
+    update,
+)
 
+from cloud_ingest import book_tables as tables
 from cloud_ingest import schema
-from cloud_ingest.calibrations import read_calibrations
+from cloud_ingest.calibrations import changes, read_calibrations
 from cloud_ingest.columns import (
     Arrivals,
     Ints,
@@ -30,6 +47,17 @@ from cloud_ingest.columns import (
     Observed,
     SeriesKey,
     arrivals_after,
+    read_series,
+)
+from cloud_ingest.database import (
+    DATABASE,
+    Database,
+    Lock,
+    insert_into,
+    lock,
+    own_shard,
+    store_errors,
+    writing_engine,
 )
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
@@ -39,14 +67,16 @@ from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.rollup_marks import Marks, mark_all, waiting
 from cloud_ingest.rollup_table import RollupTable
-from cloud_ingest.schema import sqlite_errors
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
+from cloud_ingest.topics import RECORDS, SHARDS, shard_of
 from firmware.record import BATCH_HEADER_SIZE, SIZE
 from station_config.calibration import Calibration
 
-DATABASE = "store.sqlite"
+__all__ = ["DATABASE", "LOCK", "STORED", "UNUSABLE", "Store", "Transaction"]
+
 LOCK = "store.lock"
 STORED, UNUSABLE = 1, 2
+SHARDS_WITHIN_S = 10.0  # a server notices after a moment that the process before us is gone
 
 # Arrivals wait here for the alert worker. When this many wait, the oldest go: by then an alert on them would be stale.
 ARRIVALS_KEPT = 2_000_000
@@ -54,15 +84,27 @@ ARRIVALS_KEPT = 2_000_000
 SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES = 20_000, 64 << 20
 SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
 
-
 class Store:
-    """The writer. Use `with Store(path) as store:`; raises StoreRefused, or StoreUnavailable when the disk says no."""
+    """The writer. Use `with Store(path) as store:`; raises StoreRefused, or StoreUnavailable when the disk says no.
 
-    def __init__(self, state_dir: Path, observations: ObservationStore | None = None) -> None:
-        """Without `observations` they are kept in the same file."""
-        self._observations = observations or LogStore()
+    `shards` (two hex digits each, None: all of them) are whose stations this writer has; fewer than all only in
+    PostgreSQL. Without `observations` they are in the books' own file, without `database` the books are in a file of
+    state_dir.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        observations: ObservationStore | None = None,
+        database: Database | None = None,
+        shards: Collection[str] | None = None,
+    ) -> None:
         self._state_dir = state_dir
-        self._connection: sqlite3.Connection | None = None
+        self._database = database or Database.in_folder(state_dir)
+        self._shards = None if shards is None else frozenset(shards)
+        self._observations = observations or LogStore()
+        self._engine: Engine | None = None
+        self._db: Connection | None = None
         self._lock: IO[str] | None = None
         self.series: dict[SeriesKey, int] = {}
         self.keys: dict[int, SeriesKey] = {}
@@ -73,12 +115,82 @@ class Store:
         self.waiting_for_clock: set[int] = set()  # journals with unstamped records
         self.latest_times: dict[int, int] = {}
         self.calibrations: dict[SeriesKey, list[Calibration]] = {}
-        self.last_arrival = 0
         self.marks = Marks()
-        self._data_version = -1  # SQLite's count of what others have written
-        self._stale = True  # memory does not agree with the file
+        self._calibration_changes = -1
+        self._stale = True  # memory does not agree with the books
 
     def __enter__(self) -> Store:
+        self._take_state_dir()
+        try:
+            with store_errors():
+                self._engine = writing_engine(self._database)
+                self._connect(time.monotonic() + SHARDS_WITHIN_S)
+            with self.transaction():
+                pass
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back; what was committed stays."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def owns_all(self) -> bool:
+        """Return whether there is no other writer."""
+        return self._shards is None
+
+    def owns(self, station: str) -> bool:
+        """Return whether a station is this writer's."""
+        return self._shards is None or shard_of(station) in self._shards
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Everything done inside is stored when this returns, or nothing of it. Raises StoreUnavailable."""
+        assert self._engine is not None, "open the store first"
+        with store_errors():
+            db = self._connect(0.0) if self._db is None else self._db
+            try:
+                with db.begin():
+                    lock(db, Lock.PEOPLE, shared=True)
+                    if self._stale:
+                        self._load(db)
+                    self._see_changes(db)
+                    self._stale = True
+                    transaction = Transaction(self, db, self._observations)
+                    yield transaction
+                    transaction.finish()
+                self._stale = False
+            finally:
+                if self._stale and self._db is not None and self._db.invalidated:
+                    self._db.close()  # and with it our shards: taken anew before the next transaction
+                    self._db = None
+
+    def numbers(self, table: Table, *of: Column[int] | Column[str], values: Iterable[tuple[str | int, ...]]) -> list[int]:
+        """Return the numbers of rows by their keys; rows that are not there are made.
+
+        In PostgreSQL in a transaction of their own: what another store was told about a number stays true when ours
+        fails, and another writer may have made the same row.
+        """
+        assert self._db is not None
+        if self._db.dialect.name != "postgresql":
+            return [_numbered(self._db, table, of, one) for one in values]
+        assert self._engine is not None
+        with self._engine.connect() as other, other.begin():
+            return [_numbered(other, table, of, one) for one in values]
+
+    def _take_state_dir(self) -> None:
         try:
             self._state_dir.mkdir(parents=True, exist_ok=True)
             self._lock = (self._state_dir / LOCK).open("w")
@@ -92,76 +204,61 @@ class Store:
             raise StoreRefused(
                 f"another tram-cloud writes {self._state_dir}: stop it, or name another state_dir"
             ) from None
+
+    def _connect(self, shards_until: float) -> Connection:
+        """Open the connection and take the shards; those that another holds are waited for until then (monotonic)."""
+        assert self._engine is not None
+        db = self._engine.connect()
         try:
-            with sqlite_errors():
-                self._connection = schema.open_for_writing(self._state_dir / DATABASE)
-                self._load()
+            schema.prepare_postgresql(db)
+            if db.dialect.name == "postgresql":
+                self._take_shards(db, shards_until)
         except BaseException:
-            self.close()
+            db.invalidate()
+            db.close()
             raise
-        return self
+        self._db, self._stale = db, True
+        return db
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _take_shards(self, db: Connection, until: float) -> None:
+        wanted = {f"{shard:02x}" for shard in range(SHARDS)} if self._shards is None else self._shards
+        left = sorted(wanted)
+        while True:
+            with db.begin():
+                left = [shard for shard in left if not own_shard(db, int(shard, 16))]
+            if not left:
+                return
+            if time.monotonic() > until:
+                break
+            time.sleep(0.2)
+        text = f"shards {', '.join(left)} are another process's: stop it, or give this one others (--shards)"
+        raise (StoreRefused if until else StoreUnavailable)(text)
 
-    def close(self) -> None:
-        """Give the files back; what was committed stays."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Everything done inside is stored when this returns, or nothing of it. Raises StoreUnavailable."""
-        assert self._connection is not None, "open the store first"
-        with sqlite_errors():
-            if self._stale:
-                self._load()
-            self._see_changes()
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._stale = True
-            try:
-                transaction = Transaction(self, self._connection, self._observations)
-                yield transaction
-                transaction.finish()
-                transaction.log.settle()
-                self._connection.execute("COMMIT")
-                self._stale = False
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-
-    def _load(self) -> None:
-        assert self._connection is not None
+    def _load(self, db: Connection) -> None:
         self.marks.forget()
-        rows = self._connection.execute
-        self.keys = {row[0]: SeriesKey(*row[1:]) for row in rows("SELECT id, station, sensor, parameter FROM series")}
+        self.keys = {number: key for number, key in read_series(db).items() if self.owns(key.station)}
         self.series = {key: number for number, key in self.keys.items()}
-        self.journals = {(row[1], row[2]): row[0] for row in rows("SELECT id, station, journal FROM journals")}
+        known = tables.journals.c
+        rows = [row for row in db.execute(select(known.id, known.station, known.journal)) if self.owns(row.station)]
+        self.journals = {(station, journal): number for number, station, journal in rows}
         self.stations = {number: station for (station, _), number in self.journals.items()}
         self.journal_ids = {number: journal for journal, number in self.journals.items()}
         self.ledgers = {}
-        for journal, kind, first, last in rows("SELECT journal, kind, first, last FROM ledger"):
-            self.ledgers.setdefault((journal, kind), RangeSet()).add(first, last)
-        self.waiting_for_clock = {row[0] for row in rows("SELECT DISTINCT journal FROM unstamped")}
-        self.latest_times = dict(rows("SELECT series, time FROM latest"))
-        self.last_arrival = rows("SELECT coalesce(max(last), 0) FROM arrivals").fetchone()[0]
-        self._load_calibrations()
+        for journal, kind, first, last in db.execute(select(tables.ledger)):
+            if journal in self.stations:
+                self.ledgers.setdefault((journal, kind), RangeSet()).add(first, last)
+        undated = db.scalars(select(distinct(tables.unstamped.c.journal)))
+        self.waiting_for_clock = {journal for journal in undated if journal in self.stations}
+        latest = db.execute(select(tables.latest.c.series, tables.latest.c.time))
+        self.latest_times = {number: time_s for number, time_s in latest if number in self.keys}
+        self._calibration_changes = -1
         self._stale = False
 
-    def _see_changes(self) -> None:
-        """Read calibrations again when somebody else has written to the file: they are entered while ingest runs."""
-        assert self._connection is not None
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._data_version:
-            self._load_calibrations()
-
-    def _load_calibrations(self) -> None:
-        assert self._connection is not None
-        self._data_version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        self.calibrations = read_calibrations(self._connection)
+    def _see_changes(self, db: Connection) -> None:
+        """Read calibrations again when somebody has entered or withdrawn one: they do while ingest runs."""
+        made = changes(db)
+        if made != self._calibration_changes:
+            self.calibrations, self._calibration_changes = read_calibrations(db), made
 
     def key_of(self, series: int) -> SeriesKey:
         """Return whose series it is. Raises KeyError."""
@@ -184,19 +281,28 @@ class Store:
 
         Call it from the thread that writes, or use cloud_ingest.reading from another.
         """
-        assert self._connection is not None
-        return arrivals_after(self._connection, self.keys, cursor, limit)
+        assert self._db is not None
+        with store_errors(), self._db.begin():
+            return arrivals_after(self._db, read_series(self._db), cursor, limit)
 
 
 class Transaction:
-    """What can be stored together. Made by Store.transaction() only."""
+    """What can be stored together. Made by Store.transaction() only.
 
-    def __init__(self, store: Store, connection: sqlite3.Connection, observations: ObservationStore) -> None:
+    Rows that nothing in the same transaction reads wait for `finish`, so that a group costs few statements.
+    """
+
+    def __init__(self, store: Store, connection: Connection, observations: ObservationStore) -> None:
         self._store = store
         self._db = connection
         self.log: ObservationsWriter = observations.writer(connection, store, partial(store.marks.set, connection))
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
+        self._raw: list[dict[str, object]] = []
+        self._latest: dict[int, dict[str, object]] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
+        self._counted: dict[tuple[str, int], int] = {}  # what to add to a column of a journal
+        self._arrivals: list[Arrivals] = []
 
     # who: series and journals get small numbers
 
@@ -204,7 +310,8 @@ class Transaction:
         """Return the number of a series; a new one is made on first sight."""
         number = self._store.series.get(key)
         if number is None:
-            number = _id(self._db.execute("INSERT INTO series (station, sensor, parameter) VALUES (?, ?, ?)", key))
+            c = tables.series.c
+            (number,) = self._store.numbers(tables.series, c.station, c.sensor, c.parameter, values=[key])
             self._store.series[key] = number
             self._store.keys[number] = key
         return number
@@ -213,7 +320,8 @@ class Transaction:
         """Return the number of a station's journal; a new one is made on first sight."""
         number = self._store.journals.get((station, journal))
         if number is None:
-            number = _id(self._db.execute("INSERT INTO journals (station, journal) VALUES (?, ?)", (station, journal)))
+            c = tables.journals.c
+            (number,) = self._store.numbers(tables.journals, c.station, c.journal, values=[(station, journal)])
             self._store.journals[station, journal] = number
             self._store.stations[number] = station
             self._store.journal_ids[number] = (station, journal)
@@ -233,16 +341,14 @@ class Transaction:
         at = 0
         for first, last in ranges_of(seqs):
             number = last - first + 1
-            self._db.execute(
-                "INSERT INTO raw (journal, first_seq, last_seq, records) VALUES (?, ?, ?, ?)",
-                (journal, first, last, records[at : at + number].tobytes()),
-            )
+            data = records[at : at + number].tobytes()
+            self._raw.append({"journal": journal, "first_seq": first, "last_seq": last, "records": data})
             ledger.add(first, last)
             at += number
 
     def count_duplicates(self, journal: int, number: int) -> None:
         """Count records that were stored before."""
-        self._db.execute("UPDATE journals SET duplicates = duplicates + ? WHERE id = ?", (number, journal))
+        self._count("duplicates", journal, number)
 
     def set_aside(self, topic: str, data: bytes, reason: str, now_s: int, journal: int | None = None) -> None:
         """Keep bytes that cannot be used, once; the same bytes again only count. Of more than any batch can have, the
@@ -250,20 +356,25 @@ class Transaction:
         digest = hashlib.sha256(f"{journal}:".encode() + data).digest()
         if len(data) > SET_ASIDE_BYTES:
             reason = f"{reason} (the first {SET_ASIDE_BYTES} of {len(data)} bytes are kept)"
-        times = self._db.execute(
-            "INSERT INTO set_aside (topic, reason, bytes, digest, received_at, journal) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (topic, digest) DO UPDATE SET times = times + 1, retry = 0, reason = excluded.reason"
-            " RETURNING times",
-            (topic, reason, data[:SET_ASIDE_BYTES], digest, now_s, journal),
-        ).fetchone()
-        if times == (1,):
-            make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
-        if journal is not None and times == (1,):
-            self._db.execute("UPDATE journals SET set_aside = set_aside + 1 WHERE id = ?", (journal,))
+        insert = insert_into(self._db, tables.set_aside).values(
+            topic=topic,
+            reason=reason,
+            bytes=data[:SET_ASIDE_BYTES],
+            digest=digest,
+            received_at=now_s,
+            journal=journal,
+        )
+        again = {"times": tables.set_aside.c.times + 1, "retry": 0, "reason": insert.excluded.reason}
+        upsert = insert.on_conflict_do_update(index_elements=["topic", "digest"], set_=again)
+        if self._db.scalar(upsert.returning(tables.set_aside.c.times)) != 1:
+            return
+        make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
+        if journal is not None:
+            self._count("set_aside", journal, 1)
 
     def wanted_again(self, limit: int) -> list[tuple[Aside, Message]]:
         """Return what a person wants tried again, as messages."""
-        return wanted_again(self._db, limit)
+        return wanted_again(self._db, limit, self._is_own)
 
     def settle(self, tried: Aside) -> bool:
         """Take a retried one off the shelf, unless it was set aside once more; return whether it is gone."""
@@ -271,62 +382,56 @@ class Transaction:
 
     def declare_lost(self, journal: int, gateway: str, reason: str, ranges: Iterable[Range], said_at_s: int) -> None:
         """Keep what a gateway declares lost, with what it said before for the same reason as the fewest ranges."""
-        who = (journal, reason, gateway)
-        known = self._db.execute(
-            "SELECT first, last FROM declared WHERE journal = ? AND reason = ? AND gateway = ?", who
-        ).fetchall()
+        table = tables.declared
+        who = {"journal": journal, "reason": reason, "gateway": gateway}
+        same = (table.c.journal == journal, table.c.reason == reason, table.c.gateway == gateway)
+        rows = self._db.execute(select(table.c.first, table.c.last).where(*same))
+        known = {(first, last) for first, last in rows}
         after = set(RangeSet([*known, *ranges]))
-        self._db.executemany(
-            "DELETE FROM declared WHERE journal = ? AND reason = ? AND gateway = ? AND first = ?",
-            ((*who, first) for first, _ in set(known) - after),
-        )
-        self._db.executemany(
-            "INSERT INTO declared (journal, first, last, reason, gateway, declared_at) VALUES (?, ?, ?, ?, ?, ?)",
-            ((journal, *one, reason, gateway, said_at_s) for one in sorted(after - set(known))),
-        )
+        gone = [{"begin": first} for first, _ in known - after]
+        if gone:
+            self._db.execute(delete(table).where(*same, table.c.first == bindparam("begin")), gone)
+        new = [who | {"first": first, "last": last, "declared_at": said_at_s} for first, last in sorted(after - known)]
+        if new:
+            self._db.execute(insert(table), new)
 
     # events and clocks
 
     def add_events(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
         """Store event records: (seq, time, count, sensor, parameter)."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)", ((journal, *row) for row in rows)
-        )
+        self._add_new(tables.events, journal, rows)
 
     def add_unstamped(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
         """Keep records without a date, events too: (seq, time, count, sensor, parameter, flag)."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO unstamped VALUES (?, ?, ?, ?, ?, ?, ?)", ((journal, *row) for row in rows)
-        )
+        self._add_new(tables.unstamped, journal, rows)
         self._store.waiting_for_clock.add(journal)
 
     def unstamped(self, journal: int) -> tuple[list[int], list[JournalEvent]]:
         """Return the seqs still without a date, and the events that may date them."""
-        seqs = self._db.execute("SELECT seq FROM unstamped WHERE journal = ?", (journal,))
-        events = self._db.execute("SELECT seq, parameter, count FROM events WHERE journal = ?", (journal,))
-        return [row[0] for row in seqs], [JournalEvent(*row) for row in events]
+        unstamped, events = tables.unstamped.c, tables.events.c
+        seqs = self._db.scalars(select(unstamped.seq).where(unstamped.journal == journal).order_by(unstamped.seq))
+        query = select(events.seq, events.parameter, events.count).where(events.journal == journal)
+        return list(seqs), [JournalEvent(*row) for row in self._db.execute(query.order_by(events.seq))]
 
     def newest_event_seq(self, journal: int) -> int:
         """Return the seq of the journal's last event that is here, 0 when none is."""
-        row = self._db.execute("SELECT coalesce(max(seq), 0) FROM events WHERE journal = ?", (journal,)).fetchone()
-        return int(row[0])
+        events = tables.events.c
+        return self._db.scalar(select(func.max(events.seq)).where(events.journal == journal)) or 0
 
     def take_unstamped(self, journal: int, stamp: Stamp) -> list[tuple[int, ...]]:
         """Remember how a range is dated and return its records (seq, true time, count, sensor, parameter, flag)."""
-        span = (journal, stamp.first_seq, stamp.last_seq)
-        self._db.execute(
-            "INSERT INTO stamps VALUES (?, ?, ?, ?) ON CONFLICT (journal, first_seq)"
-            " DO UPDATE SET last_seq = max(last_seq, excluded.last_seq)",
-            (*span, stamp.offset_s),
+        insert = insert_into(self._db, tables.stamps).values(
+            journal=journal, first_seq=stamp.first_seq, last_seq=stamp.last_seq, offset_s=stamp.offset_s
         )
-        rows = self._db.execute(
-            "DELETE FROM unstamped WHERE journal = ? AND seq BETWEEN ? AND ?"
-            " RETURNING seq, time, count, sensor, parameter, flag",
-            span,
-        ).fetchall()
-        if not self._db.execute("SELECT 1 FROM unstamped WHERE journal = ? LIMIT 1", (journal,)).fetchone():
+        known, new = tables.stamps.c.last_seq, insert.excluded.last_seq
+        longer = {"last_seq": case((new > known, new), else_=known)}
+        self._db.execute(insert.on_conflict_do_update(index_elements=["journal", "first_seq"], set_=longer))
+        c = tables.unstamped.c
+        gone = delete(tables.unstamped).where(c.journal == journal, c.seq.between(stamp.first_seq, stamp.last_seq))
+        rows = self._db.execute(gone.returning(c.seq, c.time, c.count, c.sensor, c.parameter, c.flag)).all()
+        if self._db.scalar(select(c.seq).where(c.journal == journal).limit(1)) is None:
             self._store.waiting_for_clock.discard(journal)
-        return [(row[0], row[1] + stamp.offset_s, *row[2:]) for row in rows]
+        return sorted((row[0], row[1] + stamp.offset_s, *row[2:]) for row in rows)
 
     # values
 
@@ -334,16 +439,16 @@ class Transaction:
         """Store observations (sorted by time, series); return which are in the log. The others are conflicts: another
         record has that series and time already. They are kept aside and counted."""
         kept = self.log.add(rows)
-        for row in np.flatnonzero(~kept).tolist():
-            journal = int(rows.journal[row])
-            self._db.execute(
-                "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    *(journal, int(rows.seq[row]), int(rows.time[row])),
-                    *(int(rows.series[row]), int(rows.count[row]), int(rows.flag[row])),
-                ),
-            )
-            self._db.execute("UPDATE journals SET conflicts = conflicts + 1 WHERE id = ?", (journal,))
+        aside = rows.take(~kept)
+        names = ("journal", "seq", "time", "series", "count", "flag")
+        found = [
+            dict(zip(names, values, strict=True))
+            for values in zip(*(getattr(aside, name).tolist() for name in names), strict=True)
+        ]
+        if found:
+            self._db.execute(insert_into(self._db, tables.conflicts).on_conflict_do_nothing(), found)
+            for row in found:
+                self._count("conflicts", row["journal"], 1)
         return kept
 
     def put_latest(self, series: int, time_s: int, value: float | None, flag: int, failed: int = 0) -> bool:
@@ -351,23 +456,22 @@ class Transaction:
         if time_s < self._store.latest_times.get(series, 0):
             return False
         self._store.latest_times[series] = time_s
-        self._db.execute(
-            "INSERT OR REPLACE INTO latest (series, time, value, flag, failed) VALUES (?, ?, ?, ?, ?)",
-            (series, time_s, value, flag, failed),
-        )
+        self._latest[series] = {"series": series, "time": time_s, "value": value, "flag": flag, "failed": failed}
         return True
 
     def to_review(self, station: str, first: int, last: int) -> None:
         """Note that a station's layers from first to last (times) have to be made again."""
-        ask_for_review(self._db, station, first, last)
+        known = self._spans.get(station, (first, last))
+        self._spans[station] = (min(first, known[0]), max(last, known[1]))
 
     def waiting_spans(self, depth: Depth) -> list[Span]:
         """Return what waits for a review of this depth."""
-        return waiting_spans(self._db, depth)
+        self._flush_spans()
+        return [span for span in waiting_spans(self._db, depth) if self._store.owns(span.station)]
 
     def waiting_rollups(self, closed_s: int, limit: int) -> tuple[int, list[int]] | None:
         """Return (block, up to `limit` series) whose rollups have to be made again; it ended before closed_s."""
-        return waiting(self._db, closed_s, limit)
+        return waiting(self._db, closed_s, limit, None if self._store.owns_all else self._store.keys)
 
     def mark_all_rollups(self, series: Iterable[int]) -> None:
         """Have everything of these series summed up again."""
@@ -379,38 +483,96 @@ class Transaction:
 
     def reviewed(self, depth: Depth, span: Span, left_until: int) -> None:
         """Strike a span off, but for what is left of it: from its first time to `left_until`."""
+        self._flush_spans()
         reviewed(self._db, depth, span, left_until)
 
     def add_arrivals(self, rows: Arrivals) -> None:
         """Hand observations on to whoever follows `arrivals_after`."""
-        if len(rows) == 0:
-            return
-        first = self._store.last_arrival + 1
-        self._store.last_arrival += len(rows)
-        self._db.execute("INSERT INTO arrivals VALUES (?, ?, ?)", (self._store.last_arrival, first, rows.tobytes()))
-        self._db.execute("DELETE FROM arrivals WHERE last < ?", (self._store.last_arrival - ARRIVALS_KEPT,))
+        if len(rows):
+            self._arrivals.append(rows)
 
     def put_gateway_status(self, gateway: str, status: str, now_s: int) -> None:
         """Keep the newest status message of a gateway."""
-        self._db.execute(
-            "INSERT INTO gateways VALUES (?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET"
-            " status = excluded.status, received_at = excluded.received_at",
-            (gateway, status, now_s),
-        )
+        insert = insert_into(self._db, tables.gateways).values(gateway=gateway, status=status, received_at=now_s)
+        newer = {"status": insert.excluded.status, "received_at": insert.excluded.received_at}
+        self._db.execute(insert.on_conflict_do_update(index_elements=["gateway"], set_=newer))
 
     def finish(self) -> None:
-        """Write what changed in the ledgers."""
+        """Write what has waited. The observations are durable before the books are."""
+        self._write_ledgers()
+        if self._raw:
+            self._db.execute(insert(tables.raw), self._raw)
+        self._write_counts()
+        self._write_latest()
+        self._flush_spans()
+        self.log.settle()
+        self._number_arrivals()
+
+    def _write_ledgers(self) -> None:
+        table, gone, new = tables.ledger, [], []
         for (journal, kind), before in self._ledgers_before.items():
             after = set(self._store.ledgers[journal, kind])
-            self._db.executemany(
-                "DELETE FROM ledger WHERE journal = ? AND kind = ? AND first = ?",
-                ((journal, kind, first) for first, _ in before - after),
-            )
-            self._db.executemany(
-                "INSERT INTO ledger VALUES (?, ?, ?, ?)", ((journal, kind, *one) for one in after - before)
-            )
+            of = {"journal": journal, "kind": kind}
+            gone += [{"of_journal": journal, "of_kind": kind, "begin": first} for first, _ in before - after]
+            new += [of | {"first": first, "last": last} for first, last in after - before]
+        if gone:
+            same = (table.c.journal == bindparam("of_journal"), table.c.kind == bindparam("of_kind"))
+            self._db.execute(delete(table).where(*same, table.c.first == bindparam("begin")), gone)
+        if new:
+            self._db.execute(insert(table), new)
+
+    def _write_counts(self) -> None:
+        for (name, journal), number in self._counted.items():
+            column = tables.journals.c[name]
+            more = update(tables.journals).where(tables.journals.c.id == journal).values({column: column + number})
+            self._db.execute(more)
+
+    def _write_latest(self) -> None:
+        if not self._latest:
+            return
+        insert = insert_into(self._db, tables.latest)
+        newer = {name: insert.excluded[name] for name in ("time", "value", "flag", "failed")}
+        upsert = insert.on_conflict_do_update(index_elements=["series"], set_=newer)
+        self._db.execute(upsert, list(self._latest.values()))
+
+    def _flush_spans(self) -> None:
+        ask_for_review(self._db, self._spans)
+        self._spans = {}
+
+    def _number_arrivals(self) -> None:
+        """Number what arrived. Nobody else does until this is committed, so that a reader's cursor passes over none."""
+        if not self._arrivals:
+            return
+        rows = np.concatenate(self._arrivals)
+        lock(self._db, Lock.ARRIVALS)
+        c = tables.arrivals.c
+        before = self._db.scalar(select(func.max(c.last))) or 0
+        last = before + len(rows)
+        self._db.execute(insert(tables.arrivals).values(last=last, first=before + 1, rows=rows.tobytes()))
+        self._db.execute(delete(tables.arrivals).where(c.last < last - ARRIVALS_KEPT))
+
+    def _add_new(self, table: Table, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
+        names = [column.name for column in table.columns]
+        found = [dict(zip(names, (journal, *row), strict=True)) for row in rows]
+        if found:
+            self._db.execute(insert_into(self._db, table).on_conflict_do_nothing(), found)
+
+    def _count(self, column: str, journal: int, number: int) -> None:
+        self._counted[column, journal] = self._counted.get((column, journal), 0) + number
+
+    def _is_own(self, topic: str) -> bool:
+        """Return whether what is set aside is this writer's to try: by its shard; what has none, by its topic's."""
+        parts = topic.removeprefix(RECORDS + "/").split("/")
+        return self._store.owns(parts[2] if len(parts) == 3 and topic.startswith(RECORDS) else topic)
 
 
-def _id(cursor: sqlite3.Cursor) -> int:
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+def _numbered(
+    db: Connection, table: Table, of: tuple[Column[int] | Column[str], ...], values: tuple[str | int, ...]
+) -> int:
+    row = {column.name: value for column, value in zip(of, values, strict=True)}
+    made = insert_into(db, table).values(row).on_conflict_do_nothing().returning(table.c.id)
+    number = db.scalar(made)
+    if number is None:
+        number = db.scalar(select(table.c.id).where(*(column == row[column.name] for column in of)))
+    assert number is not None
+    return int(number)
