@@ -100,9 +100,7 @@ class Layer:
     failed: Ints
 
 
-def arrivals_after(
-    connection: Connection, keys: dict[int, SeriesKey], cursor: int, limit: int
-) -> list[Observation]:
+def arrivals_after(connection: Connection, keys: dict[int, SeriesKey], cursor: int, limit: int) -> list[Observation]:
     """Return up to `limit` observations that arrived after `cursor`, in order of arrival."""
     found: list[Observation] = []
     after = select(arrivals.c.first, arrivals.c.rows).where(arrivals.c.last > cursor).order_by(arrivals.c.last)

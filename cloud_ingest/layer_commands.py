@@ -20,10 +20,11 @@ from rich.table import Table
 
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.configuration import CloudConfiguration, load_configuration
+from cloud_ingest.database import Database
 from cloud_ingest.errors import CloudError
 from cloud_ingest.recompute import Recompute
 from cloud_ingest.registry import Registry
-from cloud_ingest.store import DATABASE, LOCK, Store
+from cloud_ingest.store import LOCK, Store
 from station_config.calibration import Calibration
 from station_config.errors import StationConfigError
 from station_config.instruments import load_instruments
@@ -173,8 +174,8 @@ def _configured(config: Path) -> tuple[CloudConfiguration, Network]:
         return configuration, load_network(configuration.network)
 
 
-def _database(configuration: CloudConfiguration) -> Path:
-    database = configuration.state_dir / DATABASE
+def _database(configuration: CloudConfiguration) -> Database:
+    database = Database.in_folder(configuration.state_dir)
     if not database.exists():
         _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)
     return database

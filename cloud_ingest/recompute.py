@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,56 +10,63 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import Connection
 
-from cloud_ingest import schema
 from cloud_ingest.book_names import moment_of
 from cloud_ingest.calibrations import ALWAYS, read_calibrations
-from cloud_ingest.columns import Layer, SeriesKey
+from cloud_ingest.columns import Layer, SeriesKey, read_series
+from cloud_ingest.database import Database, changing, person_changes
 from cloud_ingest.errors import StoreRefused
 from cloud_ingest.layers import BLOCK_S
 from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import Moment, Observations, ObservationStore
 from cloud_ingest.quality import Test
+from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import BESIDE_S, Made, Review, differences, made_layers
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, waiting_spans
 from cloud_ingest.rollup_marks import mark_all
 from cloud_ingest.rollup_reading import differing
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.schema import sqlite_errors
-from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.store import Store
 from station_config.calibration import Calibration
 
 Told = Callable[[int, int], None]  # stations done, of how many
 
 
 class Recompute:
-    """`with Recompute(state_dir, registry) as work:` has a connection of its own; `run` needs none."""
+    """`with Recompute(state_dir, registry) as work:` reads beside a running service; `run` needs the store for itself.
 
-    def __init__(self, state_dir: Path, registry: Registry, observations: ObservationStore | None = None) -> None:
+    Where observations and books are: as in Store.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        registry: Registry,
+        observations: ObservationStore | None = None,
+        database: Database | None = None,
+    ) -> None:
         self._observations = observations or LogStore()
-        self._database = state_dir / DATABASE
+        self._database = database or Database.in_folder(state_dir)
         self._registry = registry
-        self._connection: sqlite3.Connection | None = None
+        self._reader = Reader(state_dir, registry.scale, self._observations, self._database)
 
     def __enter__(self) -> Recompute:
         if not self._database.exists():
-            raise StoreRefused(f"{self._database.parent}: no store here yet; tram-cloud run makes it")
-        with sqlite_errors():
-            self._connection = schema.open_for_writing(self._database)
+            raise StoreRefused(f"{self._database}: no store here yet; tram-cloud run makes it")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._reader.close()
 
     def ask(self, station: str | None) -> int:
         """Have the running service do it; return how many stations were asked for."""
-        stations = self._stations(station)
-        with sqlite_errors(), self._opened() as connection:
-            for one in stations:
-                ask_for_review(connection, one, 0, ALWAYS)
-            mark_all(connection, self._moment().log, self._numbers(station).values())
+        with changing(self._database) as books, person_changes(books):
+            numbers = _numbers(books, station)
+            stations = {key.station for key in numbers}
+            ask_for_review(books, dict.fromkeys(stations, (0, ALWAYS)))
+            mark_all(books, moment_of(books, self._observations).log, numbers.values())
         return len(stations)
 
     def run(self, store: Store, station: str | None, told: Told) -> None:
@@ -81,37 +87,47 @@ class Recompute:
 
         What still waits for its review is left out: new observations settle once a day.
         """
-        connection = self._opened()
-        calibrations = read_calibrations(connection)
-        waiting = {span.station: span.first for depth in Depth for span in waiting_spans(connection, depth)}
-        books = _Books(self._series(), self._moment().log)
+        with self._reader.books() as books:
+            stations = _stations(books, station)
         found: dict[str, int] = {}
-        for one in self._stations(station):
-            settled_until = waiting.get(one, ALWAYS) - BESIDE_S - 1
-            for span, made in self._made(one, calibrations):
-                settled = Span(one, span.first, min(span.last, settled_until))
-                rows = sum(len(layer.time) for _, layer in differences(books, books, settled, made, Depth.SETTLE))
-                if rows:
-                    found[one] = found.get(one, 0) + rows
+        for one in stations:
+            with self._reader.snapshot() as moment:
+                rows = self._check(moment, one)
+            if rows:
+                found[one] = rows
         return found
+
+    def _check(self, moment: Moment, station: str) -> int:
+        calibrations = read_calibrations(moment.books)
+        waiting = [
+            span.first for depth in Depth for span in waiting_spans(moment.books, depth) if span.station == station
+        ]
+        settled_until = min(waiting, default=ALWAYS) - BESIDE_S - 1
+        books, rows = _Books(_numbers(moment.books), moment.log), 0
+        for span, made in self._made(books, station, calibrations):
+            settled = Span(station, span.first, min(span.last, settled_until))
+            rows += sum(len(layer.time) for _, layer in differences(books, books, settled, made, Depth.SETTLE))
+        return rows
 
     def check_rollups(self, station: str | None) -> dict[str, int]:
         """Return by station how many stored hours and days are not what the log comes to; change nothing."""
+        with self._reader.books() as books:
+            numbers, compared = _numbers(books), _numbers(books, station)
         found: dict[str, int] = {}
-        with sqlite_errors():
-            for key, rows in differing(self._moment(), self._registry, self._series(), self._numbers(station)).items():
-                found[key.station] = found.get(key.station, 0) + rows
+        for key, rows in differing(self._reader.snapshot, self._registry, numbers, compared).items():
+            found[key.station] = found.get(key.station, 0) + rows
         return found
 
     def write(self, out: Path, station: str | None, as_of: int) -> int:
         """Write every layer with the calibrations known at `as_of` as CSV; return the number of rows."""
-        calibrations = read_calibrations(self._opened(), as_of)
         rows = 0
-        with out.open("w", encoding="utf-8", newline="") as file:
+        with out.open("w", encoding="utf-8", newline="") as file, self._reader.snapshot() as moment:
+            calibrations = read_calibrations(moment.books, as_of)
+            books = _Books(_numbers(moment.books), moment.log)
             writer = csv.writer(file)
             writer.writerow(["station", "sensor", "parameter", "time_utc", "value", "calibration", "flag", "failed"])
-            for one in self._stations(station):
-                for span, made in self._made(one, calibrations):
+            for one in _stations(moment.books, station):
+                for span, made in self._made(books, one, calibrations):
                     for key, layer in made.layers.items():
                         rows += self._write_layer(writer.writerow, key, layer, span)
         return rows
@@ -133,30 +149,21 @@ class Recompute:
             )
         return len(inside)
 
-    def _made(self, station: str, calibrations: dict[SeriesKey, list[Calibration]]) -> Iterator[tuple[Span, Made]]:
+    def _made(
+        self, books: _Books, station: str, calibrations: dict[SeriesKey, list[Calibration]]
+    ) -> Iterator[tuple[Span, Made]]:
         """Yield block by block what a station's layers are."""
-        books = _Books(self._series(), self._moment().log)
         for begin in books.log.blocks(books.numbers_of(station), BLOCK_S):
             span = Span(station, begin, begin + BLOCK_S - 1)
             yield span, made_layers(books, books, self._registry, span, Depth.SETTLE, calibrations)
 
-    def _series(self) -> dict[SeriesKey, int]:
-        rows = self._opened().execute("SELECT station, sensor, parameter, id FROM series")
-        return {SeriesKey(*row[:3]): row[3] for row in rows}
 
-    def _numbers(self, station: str | None) -> dict[SeriesKey, int]:
-        return {key: number for key, number in self._series().items() if station in (None, key.station)}
+def _numbers(books: Connection, station: str | None = None) -> dict[SeriesKey, int]:
+    return {key: number for number, key in read_series(books, station).items()}
 
-    def _stations(self, station: str | None) -> list[str]:
-        known = sorted({key.station for key in self._series()})
-        return [one for one in known if station in (None, one)]
 
-    def _moment(self) -> Moment:
-        return moment_of(self._opened(), self._observations)
-
-    def _opened(self) -> sqlite3.Connection:
-        assert self._connection is not None, "use it in a with statement"
-        return self._connection
+def _stations(books: Connection, station: str | None) -> list[str]:
+    return sorted({key.station for key in read_series(books, station).values()})
 
 
 @dataclass(frozen=True)

@@ -148,9 +148,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     if application not in (0, APPLICATION_ID) or (version > 0 and application == 0):
         raise StoreRefused("this SQLite file was made by another program; name another state_dir in cloud.toml")
     if version > len(_STEPS):
-        raise StoreRefused(
-            f"the store has schema {version}, this program knows {len(_STEPS)}: install the newer program"
-        )
+        raise StoreRefused(_too_new(version))
     for number in range(version, len(_STEPS)):
         connection.executescript(
             f"BEGIN IMMEDIATE; {_STEPS[number]}"
@@ -169,7 +167,7 @@ def prepare_postgresql(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(APPLICATION_ID, _SCHEMA_LOCK)))
         version = _postgresql_version(connection)
         if version > SCHEMA:
-            raise StoreRefused(f"the store has schema {version}, this program knows {SCHEMA}: install the newer program")
+            raise StoreRefused(_too_new(version))
         if version == 0:
             metadata.create_all(connection, checkfirst=False)
             connection.execute(text("CREATE TABLE store_schema (version INTEGER NOT NULL)"))
@@ -185,6 +183,10 @@ def _postgresql_version(connection: Connection) -> int:
     if connection.scalar(text("SELECT to_regclass('store_schema')")) is None:
         return 0
     return int(connection.scalar(text("SELECT version FROM store_schema")) or 0)
+
+
+def _too_new(version: int) -> str:
+    return f"the store has schema {version}, this program knows {len(_STEPS)}: install the newer program"
 
 
 def require_newest(connection: Connection) -> None:

@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 class Shelf:
-    """Looks at what is set aside, and asks for a retry, while the service runs or not. `with Shelf(where) as shelf:`."""
+    """Looks at what is set aside, and asks for a retry, while the service runs or not: `with Shelf(where) as it:`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

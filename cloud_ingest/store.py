@@ -2,8 +2,8 @@
 
 The books lie in a SQLite file of the state directory (WAL, synchronous=FULL) or in PostgreSQL (synchronous_commit=on),
 so that a finished transaction survives a power cut. In SQLite there is one writer, by a lock on the state directory. In
-PostgreSQL there may be several, each with the stations of its own shards, by a lock for each shard that lives as long as
-its connection. Reading goes through cloud_ingest.reading and never waits for a write.
+PostgreSQL there may be several, each with the stations of its own shards, by a lock for each shard that lives as long
+as its connection. Reading goes through cloud_ingest.reading and never waits for a write.
 
 The writer keeps ledgers, journals and series numbers in memory; a transaction that fails drops them and reads them
 again.
@@ -30,7 +30,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    distinct,
     func,
     insert,
     select,
@@ -83,6 +82,7 @@ ARRIVALS_KEPT = 2_000_000
 # Messages and records, and their bytes; beyond that the oldest go, counted.
 SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES = 20_000, 64 << 20
 SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
+
 
 class Store:
     """The writer. Use `with Store(path) as store:`; raises StoreRefused, or StoreUnavailable when the disk says no.
@@ -177,7 +177,9 @@ class Store:
                     self._db.close()  # and with it our shards: taken anew before the next transaction
                     self._db = None
 
-    def numbers(self, table: Table, *of: Column[int] | Column[str], values: Iterable[tuple[str | int, ...]]) -> list[int]:
+    def numbers(
+        self, table: Table, *of: Column[int] | Column[str], values: Iterable[tuple[str | int, ...]]
+    ) -> list[int]:
         """Return the numbers of rows by their keys; rows that are not there are made.
 
         In PostgreSQL in a transaction of their own: what another store was told about a number stays true when ours
@@ -247,7 +249,7 @@ class Store:
         for journal, kind, first, last in db.execute(select(tables.ledger)):
             if journal in self.stations:
                 self.ledgers.setdefault((journal, kind), RangeSet()).add(first, last)
-        undated = db.scalars(select(distinct(tables.unstamped.c.journal)))
+        undated = db.scalars(select(tables.unstamped.c.journal).distinct())
         self.waiting_for_clock = {journal for journal in undated if journal in self.stations}
         latest = db.execute(select(tables.latest.c.series, tables.latest.c.time))
         self.latest_times = {number: time_s for number, time_s in latest if number in self.keys}

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_ingest.columns import SeriesKey
+from cloud_ingest.database import raw
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.ledger import RangeSet
@@ -74,6 +75,12 @@ class Bench:
             time: (value, flag)
             for time, value, flag in zip(times.tolist(), values.tolist(), flags.tolist(), strict=True)
         }
+
+    @property
+    def file(self) -> sqlite3.Connection:
+        """The writer's own connection to its file."""
+        assert self.store._db is not None
+        return raw(self.store._db)
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         with sqlite3.connect(self.folder / DATABASE) as connection:
@@ -318,8 +325,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(bench: Bench) -> None:
     bench.take(batch(minutes(2)))
     blocker = sqlite3.connect(bench.folder / DATABASE, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    assert bench.store._connection is not None
-    bench.store._connection.execute("PRAGMA busy_timeout = 10")
+    bench.file.execute("PRAGMA busy_timeout = 10")
     with pytest.raises(StoreUnavailable, match="locked"):
         bench.take(batch(minutes(4)))
     blocker.execute("ROLLBACK")
@@ -331,12 +337,11 @@ def test_a_transaction_that_fails_leaves_nothing_behind(bench: Bench) -> None:
 @pytest.mark.parametrize("extra", [0, 50, 100])  # full at the raw records, at the log, later in it
 def test_a_full_disk_leaves_nothing_behind(bench: Bench, extra: int) -> None:
     bench.take(batch(minutes(2)))
-    assert bench.store._connection is not None
-    pages = bench.store._connection.execute("PRAGMA page_count").fetchone()[0]
-    bench.store._connection.execute(f"PRAGMA max_page_count = {pages + extra}")
+    pages = bench.file.execute("PRAGMA page_count").fetchone()[0]
+    bench.file.execute(f"PRAGMA max_page_count = {pages + extra}")
     with pytest.raises(StoreUnavailable, match="full"):
         bench.take(batch(minutes(4000)))
-    bench.store._connection.execute("PRAGMA max_page_count = 1000000")
+    bench.file.execute("PRAGMA max_page_count = 1000000")
     assert bench.take(batch(minutes(4000))).counts.stored == 7996
 
 

@@ -17,9 +17,9 @@ import uvicorn
 
 from cloud_ingest.api import Sources, make_app
 from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.database import Database
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, T0, batch, free_port, minutes, until
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.tests.test_review import calibration
@@ -93,7 +93,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def test_a_series_has_three_layers(office: Office) -> None:
-    with CalibrationBook(office.folder / DATABASE) as book:
+    with CalibrationBook(Database.in_folder(office.folder)) as book:
         book.enter(calibration(valid_from=MIDNIGHT + 120))
     office.take(
         batch(minutes(5, first_time_s=MIDNIGHT, ec25=10.0)), batch([Record(99, MIDNIGHT + 300, 10000, 1, EC25, 4)])
@@ -163,10 +163,9 @@ def test_suspect_values_count_only_when_asked_for(office: Office) -> None:
     office.take(batch(minutes(3, first_time_s=MIDNIGHT + 60)))
     office.settle()
     with office.store.transaction():
-        assert office.store._connection is not None
-        office.store._connection.execute("UPDATE log SET flag = 3 WHERE time = ?", (MIDNIGHT + 60,))
-        office.store._connection.execute("UPDATE log SET flag = 4 WHERE time = ?", (MIDNIGHT + 120,))
-        office.store._connection.execute("INSERT INTO rollup_marks SELECT DISTINCT (time - 1) / 86400, series FROM log")
+        office.file.execute("UPDATE log SET flag = 3 WHERE time = ?", (MIDNIGHT + 60,))
+        office.file.execute("UPDATE log SET flag = 4 WHERE time = ?", (MIDNIGHT + 120,))
+        office.file.execute("INSERT INTO rollup_marks SELECT DISTINCT (time - 1) / 86400, series FROM log")
     path, span = f"{STATION}/aggregates/conductivity_25", {"from_": MIDNIGHT, "to": MIDNIGHT + 3600}
     strict, wide = office.get(path, **span), office.get(path, **span, suspect=True)
     assert [(one["n"], one["n_usable"], one["percent_good"]) for one in strict["buckets"]] == [(3, 1, 33.33)]

@@ -52,8 +52,7 @@ def test_nothing_is_said_to_be_nothing(office: Office) -> None:
 
 def test_a_store_of_an_earlier_program_is_named(office: Office) -> None:
     with office.store.transaction():
-        assert office.store._connection is not None
-        office.store._connection.execute("PRAGMA user_version = 1")
+        office.file.execute("PRAGMA user_version = 1")
     found = office.command(*QUERY, *DAYS, "--by", "hour")
     assert (found.exit_code, "tram-cloud run brings it up to date" in found.stderr) == (1, True), found.output
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.database import Database
 from cloud_ingest.quality import Test
 from cloud_ingest.review import Review
 from cloud_ingest.review_spans import Depth
-from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, T0, WATER_TEMPERATURE, batch
 from cloud_ingest.tests.test_ingest import SALINITY, Bench
 from firmware.record import Record
@@ -96,7 +96,7 @@ def calibration(**fields: object) -> Calibration:
 
 def test_a_calibration_entered_while_ingest_runs_counts_from_the_next_batch_and_changes_the_past(bench: Bench) -> None:
     bench.take(batch(records([10.0] * 3, [28.0] * 3)))
-    with CalibrationBook(bench.folder / DATABASE) as book:
+    with CalibrationBook(Database.in_folder(bench.folder)) as book:
         book.enter(calibration(valid_from=T0 + 60))
     bench.take(batch(records([10.0], [28.0], first_seq=7, begin=T0 + 180)))
     assert bench.values(EC25)[T0 + 180] == (11.5, 1), "at ingest"
@@ -113,7 +113,7 @@ def test_a_withdrawn_calibration_leaves_no_trace_in_the_values(bench: Bench) -> 
     bench.take(batch(records([10.0] * 3, [28.0] * 3)))
     review(bench)
     before = bench.rows("SELECT * FROM log ORDER BY time, series")
-    with CalibrationBook(bench.folder / DATABASE) as book:
+    with CalibrationBook(Database.in_folder(bench.folder)) as book:
         entered = book.enter(calibration())
         review(bench)
         assert bench.values(EC25)[T0] == (11.5, 1)
@@ -160,7 +160,7 @@ def test_layers_do_not_depend_on_how_the_records_came(bench: Bench, tmp_path: Pa
 def test_the_newest_value_and_its_live_topic_follow_the_review(bench: Bench) -> None:
     bench.take(batch(records([12.0, 12.1, 12.0], [28.0] * 3)))
     review(bench)
-    with CalibrationBook(bench.folder / DATABASE) as book:
+    with CalibrationBook(Database.in_folder(bench.folder)) as book:
         book.enter(calibration())
     messages = dict(Review(bench.store, bench.registry).finish())
     assert b'"value":13.7,' in messages["tram/v1/live/xuan-hoa/conductivity_25"]

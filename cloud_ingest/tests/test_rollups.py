@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from cloud_ingest import schema
 from cloud_ingest.aggregates import Buckets, usable
-from cloud_ingest.book_names import moment_of
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.columns import SeriesKey
+from cloud_ingest.database import Database, raw
 from cloud_ingest.local_time import By, widened
-from cloud_ingest.observation_log import LogStore
+from cloud_ingest.observations import Moment
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollup_reading import RollupReader
 from cloud_ingest.rollups import Measured, Rollups, longer, measured, scanned
-from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.store import Store
 from cloud_ingest.tests.field import EC25, NETWORK, T0, batch
 from cloud_ingest.tests.test_ingest import SALINITY, Bench
 from cloud_ingest.tests.test_review import calibration
@@ -64,13 +64,11 @@ def series_of(bench: Bench) -> list[tuple[SeriesKey, Measured]]:
 
 def answers(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
     with bench.store.transaction() as transaction:
-        assert bench.store._connection is not None
-        reader = RollupReader(moment_of(bench.store._connection, LogStore()), bench.registry)
+        reader = RollupReader(Moment(transaction._db, transaction.log), bench.registry)
         found = {}
         for key, one in series_of(bench):
             found[key, By.HOUR] = reader.hours(one, widened(*EVER, By.HOUR, bench.registry.zone))
             found[key, By.DAY] = reader.days(one, widened(*EVER, By.DAY, bench.registry.zone))
-        del transaction
     return found
 
 
@@ -85,18 +83,19 @@ def scan(bench: Bench) -> dict[tuple[SeriesKey, By], Buckets]:
 
 def assert_counts_and_totals_agree(bench: Bench, moment: int) -> None:
     """Completeness, and the last usable value before a moment, against the rows themselves."""
-    assert bench.store._connection is not None
-    reader = RollupReader(moment_of(bench.store._connection, LogStore()), bench.registry)
     days = widened(*EVER, By.DAY, bench.registry.zone)
     hour = widened(moment, moment, By.HOUR, bench.registry.zone)[0]
-    counts = reader.counts(bench.store.keys, days)
+    with bench.reader.snapshot() as seen:
+        reader = RollupReader(seen, bench.registry)
+        counts = reader.counts(bench.store.keys, days)
+        last = {one.number: reader.last_before(one, hour) for _, one in series_of(bench)}
     for _, one in series_of(bench):
         with bench.store.transaction() as transaction:
             rows = transaction.log.shown({one.number: one.scale}, 0, 0xFFFFFFFF)[one.number]
         good = usable(rows)
         assert counts.get(one.number, (0, 0)) == (len(rows.time), int(good.sum()))
         before = rows.value[good & (rows.time <= hour)]
-        found = reader.last_before(one, hour)
+        found = last[one.number]
         assert math.isnan(found) if not len(before) else found == before[-1]
 
 
@@ -153,7 +152,7 @@ def test_whatever_happens_in_whatever_order_rollups_say_what_the_log_says(
                 Review(bench.store, bench.registry).finish()
             elif bench.store.series:
                 assert isinstance(what, int)
-                with CalibrationBook(bench.folder / DATABASE) as book:
+                with CalibrationBook(Database.in_folder(bench.folder)) as book:
                     book.enter(calibration(valid_from=what))
             assert_same(answers(bench), scan(bench))
             assert_counts_and_totals_agree(bench, moment)
@@ -194,7 +193,7 @@ def test_a_calibration_of_the_past_is_in_the_days_of_what_is_derived_too(bench: 
     Review(bench.store, bench.registry).finish()
     roll(bench)
     before = answers(bench)[SeriesKey(STATION, 1, SALINITY), By.DAY]["total"].tolist()
-    with CalibrationBook(bench.folder / DATABASE) as book:
+    with CalibrationBook(Database.in_folder(bench.folder)) as book:
         book.enter(calibration(valid_from=T0 - 60))
     Review(bench.store, bench.registry).finish()
     roll(bench)
@@ -220,13 +219,13 @@ def test_the_total_before_a_span_is_found_however_long_ago_and_whether_rolled_up
     one = measured(bench.registry, bench.store.series, SeriesKey(STATION, 1, RAIN))
     for settled_until in (T0 - 86400, T0 + 2 * 86400, LATER):
         roll(bench, settled_until)
-        assert bench.store._connection is not None
-        reader = RollupReader(moment_of(bench.store._connection, LogStore()), bench.registry)
         hour = 3600
-        assert math.isnan(reader.last_before(one, T0 - hour - T0 % hour))
         scale = bench.registry.scale[RAIN]
-        assert reader.last_before(one, T0 - T0 % hour + 2 * hour) == 150 / scale
-        assert reader.last_before(one, T0 - T0 % hour + 5 * 86400) == 170 / scale
+        with bench.reader.snapshot() as moment:
+            reader = RollupReader(moment, bench.registry)
+            assert math.isnan(reader.last_before(one, T0 - hour - T0 % hour))
+            assert reader.last_before(one, T0 - T0 % hour + 2 * hour) == 150 / scale
+            assert reader.last_before(one, T0 - T0 % hour + 5 * 86400) == 170 / scale
 
 
 def test_another_time_zone_makes_all_of_it_anew(bench: Bench, tmp_path: Path) -> None:
@@ -247,9 +246,8 @@ def test_archived_hours_stay_when_something_late_comes_for_their_day(bench: Benc
     roll(bench)
     hour = bench.rows("SELECT * FROM rollups WHERE level = 1 ORDER BY start")[0]
     with bench.store.transaction():
-        assert bench.store._connection is not None
-        bench.store._connection.execute("DELETE FROM log")
-        bench.store._connection.execute(
+        bench.file.execute("DELETE FROM log")
+        bench.file.execute(
             "INSERT INTO archives (digest, before, folder, made_at) VALUES ('x', ?, 'y', 0)", (T0 + 86400,)
         )
     bench.take(batch([Record(31, T0 + 120, 99000, 1, EC25, 2), Record(32, T0 + 7200, 20000, 1, EC25, 2)]))
@@ -286,16 +284,14 @@ def test_a_store_from_before_there_were_rollups_is_marked_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = next(number for number, step in enumerate(schema._STEPS) if "CREATE TABLE rollups" in step)
-    with Store(tmp_path) as store, store.transaction():
-        connection = store._connection
-        assert connection is not None
+    with Store(tmp_path) as store, store.transaction() as transaction:
+        connection = raw(transaction._db)
         connection.execute("INSERT INTO log (time, series, count, flag, journal, seq) VALUES (86400, 1, 5, 2, 1, 1)")
         connection.execute("INSERT INTO log (time, series, count, flag, journal, seq) VALUES (86401, 1, 5, 2, 1, 2)")
         for table in ("rollups", "rollup_marks", "rollup_basis"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute(f"PRAGMA user_version = {at}")
     monkeypatch.setattr(schema, "_STEPS", schema._STEPS[: at + 1])
-    with Store(tmp_path) as store:
-        assert store._connection is not None
-        found = store._connection.execute("SELECT block, series FROM rollup_marks ORDER BY block").fetchall()
+    with Store(tmp_path) as store, store.transaction() as transaction:
+        found = raw(transaction._db).execute("SELECT block, series FROM rollup_marks ORDER BY block").fetchall()
     assert found == [(0, 1), (1, 1)]

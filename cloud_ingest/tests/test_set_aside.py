@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloud_ingest import store as store_module
+from cloud_ingest.database import Database
 from cloud_ingest.set_aside import Shelf
-from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, JOURNAL, T0, batch, damaged, minutes
 from cloud_ingest.tests.test_ingest import NOW, Message
 from cloud_ingest.tests.test_recompute import Office
@@ -74,7 +74,7 @@ def test_a_flood_of_nonsense_is_bounded_and_counted(office: Office, monkeypatch:
             office.ingest.store_group(
                 [Message("tram/v1/records/x", bytes([number]) * (100 if number < 15 else 5))], NOW
             )
-    with Shelf(office.folder / DATABASE) as shelf:
+    with Shelf(Database.in_folder(office.folder)) as shelf:
         kept = shelf.all(100)
         assert [one.data[0] for one in kept] == list(range(29, 19, -1))
         assert shelf.forgotten() == 20
