@@ -1,0 +1,80 @@
+"""A running bench (simulators.bench) as a timeline sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from firmware.record import Record
+from simulators import check, demo
+from simulators.bench import Bench
+from simulators.faults.bench_parts import parts_of
+from simulators.processes import wait_for
+from simulators.timeline.script import Place
+from simulators.timeline.verdict import Account, Message, Value
+from station_config.parameters import load_parameters
+
+FIRST_RECORD_S, SETTLE_S = 90.0, 60.0
+MOST_POINTS = 10_000
+HALF_A_MINUTE_S = 30.0  # a minute's value is a mean; its middle is what the instrument stood in
+
+
+class BenchRig:
+    """Everything a timeline needs of a bench."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.parts = parts_of(bench)
+
+    @property
+    def place(self) -> Place:
+        """What a timeline can name here."""
+        stations = {one.id: [sensor.number for sensor in one.sensors] for one in self.bench.site.stations}
+        return Place(stations, list(load_parameters().by_name), self.parts)
+
+    def now(self) -> float:
+        """Return the bench's time."""
+        return self.bench.clock.now()
+
+    def wait_for_first_record(self) -> None:
+        """Return when every station has a record in the store. Raises BenchError."""
+        wanted = {station.id for station in self.bench.site.stations}
+        wait_for(lambda: wanted <= self._stored(), FIRST_RECORD_S, "the first records in the store")
+
+    def _stored(self) -> set[str]:
+        return {row["station"] for row in self.bench.api("/api/v1/ledger") if row["stored"]}
+
+    def messages(self) -> Sequence[Message]:
+        """Return all texts that reached the telephone."""
+        return [Message(float(one["received_at"]), one["to"], one["text"]) for one in self.bench.inbox()]
+
+    def values(self, station: str, parameter: str, first: float, last: float) -> Sequence[Value]:
+        """Return stored values; the water's truth where the parameter is one of the river's."""
+        path = f"/api/v1/stations/{station}/series/{parameter}"
+        answer = self.bench.api(path, **{"from": int(first), "to": int(last), "limit": MOST_POINTS})
+        rows = zip(answer["times"], answer["values"], answer["flags"], strict=True)
+        return [Value(t, station, parameter, v, flag, self._truth(station, parameter, t)) for t, v, flag in rows]
+
+    def _truth(self, station: str, parameter: str, time: float) -> float | None:
+        return self.bench.truth(station, time - HALF_A_MINUTE_S).get(parameter)
+
+    def accounts(self) -> Sequence[Account]:
+        """Read every journal over its board's console and compare it with the store, record by record."""
+        made = demo.read_journals(self.bench)
+        wait_for(lambda: demo.stored_all(self.bench, made), SETTLE_S, "all records to be stored", raises=False)
+        return [self._account(station, journal, records) for (station, journal), records in sorted(made.items())]
+
+    def _account(self, station: str, journal: int, records: Mapping[int, Record]) -> Account:
+        stored = [row for row in demo.stored_records(self.bench, station) if row["journal"] == journal]
+        counts = check.compare({(station, journal): dict(records)}, {station: stored})
+        return Account(
+            station,
+            f"{journal:08x}",
+            min(records, default=0),
+            max(records, default=0),
+            counts.made,
+            counts.stored,
+            counts.lost,
+            counts.duplicated,
+            counts.different,
+            counts.lost_examples,
+        )
