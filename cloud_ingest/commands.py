@@ -29,7 +29,7 @@ from cloud_ingest.commanding.rollout_commands import app as rollout_app
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.decode import as_dicts
 from cloud_ingest.errors import CloudError
-from cloud_ingest.import_command import import_file
+from cloud_ingest.import_command import import_file, list_imports
 from cloud_ingest.layer_commands import calibration, recompute
 from cloud_ingest.ledger import Range
 from cloud_ingest.quality_command import qc
@@ -61,6 +61,7 @@ app.command()(backup)
 app.command()(archive)
 app.command()(restore)
 app.command("import")(import_file)
+app.command("imports")(list_imports)
 app.add_typer(calibration, name="calibration")
 app.add_typer(set_aside, name="set-aside")
 

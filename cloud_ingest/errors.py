@@ -4,6 +4,7 @@ CloudError
 ├── StoreUnavailable   the disk is full, the file is locked or cannot be written now: keep the data, wait, try again
 ├── PointsRefused      the store of observations will not have some rows: set aside what they came with
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
+│   └── StoreInUse     the last of these: what is wanted may be handed over to it
 ├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
 ├── BackupRefused      a backup or archive cannot be made, or is not what it should be: do what the text says
 ├── QuestionRefused    a question asks for more than one answer may hold, or for what is not there: ask otherwise
@@ -30,6 +31,10 @@ class PointsRefused(CloudError):
 
 class StoreRefused(CloudError):
     """This store cannot be used until somebody does what the text says."""
+
+
+class StoreInUse(StoreRefused):
+    """Another program writes this store."""
 
 
 class AuthorityRefused(CloudError):

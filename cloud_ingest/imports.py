@@ -38,6 +38,11 @@ class Import:
     refused_lines: int
     faults: list[str]
 
+    @property
+    def batches(self) -> int:
+        """Return how many messages there are."""
+        return -(-len(self.records) // RECORDS_PER_BATCH)
+
     def messages(self) -> Iterator[Message]:
         """Yield batches as a gateway would send them."""
         topic = f"{RECORDS}/{shard_of(self.station)}/{GATEWAY}/{self.station}"

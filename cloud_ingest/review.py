@@ -55,11 +55,16 @@ class Review:
             with self.store.transaction() as transaction:
                 spans = transaction.waiting_spans(depth)
                 if spans:
-                    return self._piece(transaction, depth, spans[0])
+                    # The newest first, of whatever station: years brought in from a file hold up no alert.
+                    return self._piece(transaction, depth, max(spans, key=lambda one: one.last))
             self._next[depth] = now + every_s
             if depth is Depth.SOON:
                 self._caught_up_s = now
         return []
+
+    def is_due(self, clock_s: float | None = None) -> bool:
+        """Return whether a step would look for more."""
+        return (time.monotonic() if clock_s is None else clock_s) >= min(self._next.values())
 
     def behind_s(self, clock_s: float | None = None) -> float:
         """Return for how long more has been waiting for the soon review than it could do; 0.0 when all is done."""

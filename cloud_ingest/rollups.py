@@ -92,6 +92,10 @@ class Rollups:
         self._next = begun + LOOK_EVERY_S
         return pieces
 
+    def is_due(self, clock_s: float | None = None) -> bool:
+        """Return whether a step would look for more."""
+        return (time.monotonic() if clock_s is None else clock_s) >= self._next
+
     def finish(self, now_s: float) -> int:
         """Make all closed blocks anew; return how many pieces that were."""
         pieces = 0

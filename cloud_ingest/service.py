@@ -35,6 +35,7 @@ from cloud_ingest.configuration import CloudConfiguration
 from cloud_ingest.errors import CloudError
 from cloud_ingest.gateway_messages import GatewayMessages, Handler
 from cloud_ingest.health import Disk, health
+from cloud_ingest.import_work import Imports
 from cloud_ingest.ingest import Ingest
 from cloud_ingest.losses import LossTaker
 from cloud_ingest.metrics import Service
@@ -98,14 +99,16 @@ def run(setup: Setup, listener: socket.socket) -> None:
         alerts = _make_alerts(setup, reader, stack)
         commands = _make_commands(setup, subscriber, stack)
         handlers = _handlers(store, alerts) | {"results": commands.take}
+        ingest = Ingest(store, setup.registry, GatewayMessages(handlers))
         worker = IngestWorker(
-            ingest=Ingest(store, setup.registry, GatewayMessages(handlers)),
+            ingest=ingest,
             inbox=inbox,
             subscriber=subscriber,
             clock=setup.clock,
             stored=alerts.arrived.set if alerts else _nothing,
             review=Review(store, setup.registry),
             rollups=Rollups(store, setup.registry),
+            imports=Imports(state_dir, ingest),
         )
         metrics = Service(
             state_dir=state_dir,

@@ -58,7 +58,7 @@ from cloud_ingest.database import (
     store_errors,
     writing_engine,
 )
-from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.errors import StoreInUse, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import NOBODY, ObservationStore, ObservationsWriter
@@ -203,7 +203,7 @@ class Store:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise StoreRefused(
+            raise StoreInUse(
                 f"another tram-cloud writes {self._state_dir}: stop it, or name another state_dir"
             ) from None
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.import_work import Imports
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.intake import Counts
 from cloud_ingest.review import Review
@@ -74,6 +74,7 @@ class IngestWorker:
     stored: Callable[[], None]  # called after each transaction
     review: Review | None = None  # what is judged again between groups of messages
     rollups: Rollups | None = None  # what is summed up again between them
+    imports: Imports | None = None  # what people bring in from files, stored between them
     totals: Totals = field(default_factory=Totals, init=False)
     _trouble: str | None = field(default=None, init=False)
     _next_retry: float = field(default=0.0, init=False)
@@ -83,16 +84,15 @@ class IngestWorker:
 
         Raises StoreRefused when the store breaks.
         """
+        more = False
         while not stop.is_set():
-            messages = self.inbox.take(GROUP_BYTES, IDLE_S)
+            messages = self.inbox.take(GROUP_BYTES, 0.0 if more else IDLE_S)
             if messages:
                 self._work(messages, stop)
-            if self.review is not None:
-                self._review(self.review)
-            if self.rollups is not None:
-                with suppress(StoreUnavailable):  # ingest's to tell of; it waits
-                    self.rollups.step(self.clock.now(), busy=bool(messages))
+            more = self._between(busy=bool(messages))
             self._retry(stop)
+        if self.imports is not None:
+            self.imports.close()
 
     def state(self) -> WorkerState:
         """Return how it is."""
@@ -108,13 +108,24 @@ class IngestWorker:
             totals=replace(self.totals),
         )
 
-    def _review(self, review: Review) -> None:
-        """Do one piece of what is due. A store that cannot be written now is ingest's to tell of, and waits."""
+    def _between(self, *, busy: bool) -> bool:
+        """Do one piece of each work that is due; return whether there is more to do at once.
+
+        A store that cannot be written now is ingest's to tell of; this work waits.
+        """
         try:
-            messages = review.step()
+            if self.imports is not None and (outcome := self.imports.step(self.clock.now(), busy=busy)) is not None:
+                self._tell([], replace(outcome, commits=[]))  # nobody waits for the commit of a file
+            if self.review is not None:
+                self._publish(self.review.step())
+            if self.rollups is not None:
+                self.rollups.step(self.clock.now(), busy=busy)
         except StoreUnavailable:
-            return
-        for topic, payload in messages:
+            return False
+        return any(work.is_due() for work in (self.imports, self.review, self.rollups) if work is not None)
+
+    def _publish(self, live: list[tuple[str, bytes]]) -> None:
+        for topic, payload in live:
             self.subscriber.publish(topic, payload, qos=0, retain=True)
 
     def _retry(self, stop: threading.Event) -> None:
@@ -177,8 +188,7 @@ class IngestWorker:
         for topic, payload in outcome.commits:
             self.subscriber.publish(topic, payload, qos=1)
         self.subscriber.acknowledge(messages)
-        for topic, payload in outcome.live:
-            self.subscriber.publish(topic, payload, qos=0, retain=True)
+        self._publish(outcome.live)
         if outcome.counts.set_aside:
             log.warning("set aside", number=outcome.counts.set_aside)
         self.totals.add(outcome.counts)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from cloud_ingest.column_files import load_map
+from cloud_ingest.import_book import DATABASE, ImportBook, Origin
+from cloud_ingest.import_work import Imports
 from cloud_ingest.imports import read_import
+from cloud_ingest.ingest import Ingest, Outcome
+from cloud_ingest.intake import Arrived
 from cloud_ingest.tests.field import WATER_TEMPERATURE
 from cloud_ingest.tests.test_recompute import Office
 
@@ -100,14 +106,68 @@ def test_a_dry_run_stores_nothing(office: Office) -> None:
     assert not (office.folder / "store.sqlite").exists()
 
 
-def test_while_the_service_has_the_store_it_says_so(office: Office) -> None:
+def test_handed_over_to_a_running_service_it_is_stored_in_pieces_between_messages(office: Office) -> None:
     with office.store:
-        found = office.command(
-            *("import", str(office.folder / "mặn.csv"), "--map", str(office.folder / "map.toml")),
-            *("--station", "xuan-hoa"),
+        told = bring_in(office, "--no-wait", "--by", "lan")
+        assert (told["state"], told["stored"]) == ("waiting", 0)
+        assert bring_in(office, "--no-wait")["import"] == told["import"], (
+            "the same file goes on, and does not begin anew"
         )
-    assert found.exit_code == 1
-    assert "another tram-cloud writes" in found.stderr
+        imports = Imports(office.folder, office.ingest)
+        outcome = imports.step(MIDNIGHT, busy=True, clock_s=100.0)
+        assert outcome is not None
+        assert outcome.counts.stored == 44
+        assert (imports.is_due(100.0), imports.is_due(101.0)) == (False, True), "what gateways send comes first"
+        assert imports.step(MIDNIGHT, clock_s=101.0) is None
+        imports.close()
+    (entry,) = json.loads(office.command("imports", "--json").stdout)
+    assert (entry["state"], entry["stored"], entry["by_whom"], entry["file"]) == ("done", 44, "lan", "mặn.csv")
+    assert entry["sha256"] == hashlib.sha256((office.folder / "mặn.csv").read_bytes()).hexdigest()
+    assert "mặn.csv" in office.command("imports").stdout
+    with sqlite3.connect(office.folder / DATABASE) as book, pytest.raises(sqlite3.IntegrityError, match="never"):
+        book.execute("UPDATE imports SET by_whom = 'nobody'")
+    book.close()
+
+
+def test_a_piece_stored_before_the_power_went_is_only_counted_the_second_time(office: Office) -> None:
+    with office.store:
+        bring_in(office, "--no-wait")
+        with ImportBook(office.folder) as book:
+            piece = book.next_piece(25)
+            assert piece is not None
+            office.ingest.store_group(piece.messages, MIDNIGHT)  # and then nothing was noted in the book
+        imports = Imports(office.folder, office.ingest)
+        imports.step(MIDNIGHT, clock_s=100.0)
+        imports.close()
+    (entry,) = json.loads(office.command("imports", "--json").stdout)
+    assert (entry["state"], entry["stored"], entry["duplicates"]) == ("done", 0, 44)
+    assert len(office.values(WATER_TEMPERATURE)) == 23
+
+
+def test_a_hand_over_that_was_cut_off_goes_on(office: Office) -> None:
+    brought = read_import(office.folder / "mặn.csv", load_map(str(office.folder / "map.toml")), "xuan-hoa")
+    with ImportBook(office.folder) as book:
+        entry = book.begin(brought, Origin("lan", "mặn.csv", "", "map.toml"), MIDNIGHT)
+        book.hand_over(entry.id, 1, list(brought.messages()))
+    assert bring_in(office)["stored"] == 44
+
+
+def test_a_file_at_which_the_pipeline_fails_ends_by_itself(office: Office) -> None:
+    with office.store:
+        bring_in(office, "--no-wait")
+        imports = Imports(office.folder, Fragile(office.store, office.registry))
+        assert imports.step(MIDNIGHT, clock_s=100.0) is not None
+        assert imports.step(MIDNIGHT, clock_s=100.0) is None
+        imports.close()
+    (entry,) = json.loads(office.command("imports", "--json").stdout)
+    assert (entry["state"], entry["reason"]) == ("failed", "ingest failed: ZeroDivisionError: division by zero")
+
+
+class Fragile(Ingest):
+    """A pipeline with a fault."""
+
+    def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
+        raise ZeroDivisionError("division by zero")
 
 
 def test_what_we_derive_cannot_be_brought_in_as_measured(office: Office) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -37,6 +40,18 @@ stale_after_s = 86400
 name = "Ba Tám"
 phone = "0912 345 678"
 rules = ["rice"]
+"""
+
+OLD_MAP = """
+[time]
+column = "time"
+format = "unix"
+[[column]]
+name = "ec"
+parameter = "conductivity_25"
+[[column]]
+name = "t"
+parameter = "water_temperature"
 """
 
 
@@ -218,7 +233,8 @@ def test_openapi_describes_every_answer(running: Cloud) -> None:
     assert all(one["schema"] for one in schemas.values())
     assert sorted(schemas) == [
         "/api/v1/alerts", "/api/v1/completeness", "/api/v1/latest", "/api/v1/ledger", "/api/v1/overview",
-        "/api/v1/stations/{station}/aggregates/{parameter}", "/api/v1/stations/{station}/records",
+        "/api/v1/stations/{station}/aggregates/{parameter}", "/api/v1/stations/{station}/computed/{quantity}",
+        "/api/v1/stations/{station}/records",
         "/api/v1/stations/{station}/series/{parameter}", "/health",
     ]  # fmt: skip
 
@@ -294,3 +310,38 @@ def test_a_state_directory_in_use_is_named_and_exits_1(running: Cloud) -> None:
     other = Cloud(running.folder, 1, port=free_port())
     code, output = other.run_once()
     assert (code, "another tram-cloud writes" in output) == (1, True)
+
+
+def test_years_of_a_file_come_in_beside_live_records_and_wake_nobody(
+    broker: Broker, gateway: GatewaySide, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cloud"
+    folder.mkdir()
+    (folder / "rules.toml").write_text(RULES)
+    rows = (f"{T0 - 200 * 86400 + 600 * at},60.0,28.0" for at in range(12_000))
+    (folder / "old.csv").write_text("time,ec,t\n" + "\n".join(rows) + "\n")
+    (folder / "map.toml").write_text(OLD_MAP)
+    with a_cloud(folder, broker.port, '[alerts]\nrules = "rules.toml"\n', now_s=T0 + 3600) as cloud:
+        command = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "cloud_ingest.commands", "import", str(folder / "old.csv"), "--json"),
+                *("--config", str(cloud.config), "--map", str(folder / "map.toml"), "--station", "xuan-hoa"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        sent = 0
+        while command.poll() is None:
+            gateway.send(batch(minutes(1, first_seq=1 + 2 * sent, first_time_s=T0 + 60 * sent, ec25=0.5)))
+            sent += 1
+            gateway.await_commit(1, 2 * sent)
+            with suppress(subprocess.TimeoutExpired):
+                command.wait(0.2)
+        told = json.loads(command.communicate()[0])
+        assert (told["state"], told["stored"]) == ("done", 24_000)
+        (newest,) = [one for one in cloud.get("/api/v1/latest") if one["parameter"] == "conductivity_25"]
+        assert newest["value"] == 0.5
+        gateway.send(batch(minutes(10, first_seq=1 + 2 * sent, first_time_s=T0 + 60 * sent)))
+        until(lambda: cloud.get("/api/v1/alerts")["alerts"], "the alert")
+        (alert,) = cloud.get("/api/v1/alerts")["alerts"]
+    assert alert["time"] == T0 + 60 * sent + 120, "and none of two hundred days ago"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cloud_ingest.configuration import BrokerSettings
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.intake import Arrived
+from cloud_ingest.review import Review
 from cloud_ingest.subscriber import Inbox, Message, Subscriber
 from cloud_ingest.tests.field import batch, minutes, records_topic, until
 from cloud_ingest.tests.test_ingest import Bench
-from cloud_ingest.worker import IngestWorker
+from cloud_ingest.worker import IDLE_S, IngestWorker
 from station_config.clock import SystemClock
 
 
@@ -90,3 +91,43 @@ def test_a_message_at_which_the_pipeline_fails_is_set_aside_and_the_others_store
         (b"the fault", "ingest failed: ZeroDivisionError: division by zero")
     ]
     bench.reader.close()
+
+
+class Chore(Review):
+    """A review that has five pieces to do, and counts how often it was asked."""
+
+    left = 5
+
+    def step(self, clock_s: float | None = None) -> list[tuple[str, bytes]]:
+        self.left -= 1
+        return []
+
+    def is_due(self, clock_s: float | None = None) -> bool:
+        return self.left > 0
+
+
+def test_work_that_is_due_goes_on_at_once_when_nothing_arrives(tmp_path: Path) -> None:
+    bench, inbox, stop = Bench(tmp_path), Waited(), threading.Event()
+    with bench.store:
+        review = Chore(bench.store, bench.registry)
+        worker = IngestWorker(
+            bench.ingest, inbox, Subscriber(BrokerSettings(), inbox), SystemClock(), lambda: None, review=review
+        )
+        inbox.at_end = lambda: stop.set() if review.left <= 0 else None
+        worker.run(stop)
+    assert inbox.timeouts == [IDLE_S, 0.0, 0.0, 0.0, 0.0, IDLE_S]
+    bench.reader.close()
+
+
+class Waited(Inbox):
+    """An empty inbox that notes how long somebody would have waited for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timeouts: list[float] = []
+        self.at_end: Callable[[], None] = lambda: None
+
+    def take(self, max_bytes: int, timeout_s: float) -> list[Message]:
+        self.timeouts.append(timeout_s)
+        self.at_end()
+        return []
