@@ -7,7 +7,7 @@ repeats a piece: its records are duplicates then. What was brought in stays in t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,15 +160,19 @@ class ImportBook:
                 (ImportState.WAITING, number, ImportState.ARRIVING),
             )
 
-    def next_piece(self, batches: int) -> Piece | None:
-        """Return what is to be stored next: of the oldest import that waits, in its order."""
+    def next_piece(self, batches: int, owns: Callable[[str], bool] = lambda _: True) -> Piece | None:
+        """Return what is to be stored next: of the oldest import that waits, for a station that the writer `owns`."""
         with sqlite_errors():
-            rows = self._opened().execute(
-                "SELECT import, number, topic, batch FROM import_batches WHERE import ="
-                " (SELECT min(id) FROM imports WHERE state = ?) ORDER BY number LIMIT ?",
-                (ImportState.WAITING, batches),
-            ).fetchall()  # fmt: skip
-        return Piece(rows[0][0], rows[-1][1], [Message(row[2], row[3]) for row in rows]) if rows else None
+            db = self._opened()
+            waiting = db.execute("SELECT id, station FROM imports WHERE state = ? ORDER BY id", (ImportState.WAITING,))
+            number = next((number for number, station in waiting if owns(station)), None)
+            rows = db.execute(
+                "SELECT number, topic, batch FROM import_batches WHERE import = ? ORDER BY number LIMIT ?",
+                (number, batches),
+            ).fetchall()
+        if number is None or not rows:
+            return None
+        return Piece(number, rows[-1][0], [Message(topic, batch) for _, topic, batch in rows])
 
     def taken(self, piece: Piece, stored: int, duplicates: int, set_aside: int, now_s: float) -> None:
         """Strike a piece off that is stored; the import is done with its last batch."""

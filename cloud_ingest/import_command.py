@@ -149,7 +149,7 @@ def _work_off(configuration: CloudConfiguration, registry: Registry) -> bool:
     """Store what waits, and judge it, where no service does; return False when one is there."""
     try:
         with Store(configuration.state_dir) as store:
-            imports = Imports(configuration.state_dir, Ingest(store, registry))
+            imports = Imports(configuration.state_dir, Ingest(store, registry), store.owns)
             while imports.step(time.time(), clock_s=0.0) is not None:
                 pass
             imports.close()

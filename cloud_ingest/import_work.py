@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Imports:
 
     state_dir: Path
     ingest: Ingest
+    owns: Callable[[str], bool] = lambda _: True  # which stations this writer stores
     _book: ImportBook | None = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)
 
@@ -35,7 +37,7 @@ class Imports:
             return None
         self._next = clock + LOOK_EVERY_S
         book = self._opened()
-        piece = book.next_piece(BATCHES_WHEN_BUSY if busy else BATCHES) if book else None
+        piece = book.next_piece(BATCHES_WHEN_BUSY if busy else BATCHES, self.owns) if book else None
         if book is None or piece is None:
             return None
         outcome = self._store(book, piece, now_s)

@@ -108,7 +108,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             stored=alerts.arrived.set if alerts else _nothing,
             review=Review(store, setup.registry),
             rollups=Rollups(store, setup.registry),
-            imports=Imports(state_dir, ingest),
+            imports=Imports(state_dir, ingest, store.owns),
         )
         metrics = Service(
             state_dir=state_dir,

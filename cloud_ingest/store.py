@@ -58,7 +58,7 @@ from cloud_ingest.database import (
     store_errors,
     writing_engine,
 )
-from cloud_ingest.errors import StoreInUse, StoreUnavailable
+from cloud_ingest.errors import StoreInUse, StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import NOBODY, ObservationStore, ObservationsWriter
