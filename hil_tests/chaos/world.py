@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -41,6 +42,7 @@ START_AGAIN_AFTER_S = 1.0
 SUPERVISED = ("gw-", "cloud")
 
 Report = Callable[[str], None]
+Found = TypeVar("Found")
 
 
 class World:
@@ -117,8 +119,7 @@ class World:
             group = names[at : at + FLASHED_AT_ONCE]
             for name in group:
                 self.boards[name].start()
-            with ThreadPoolExecutor(max_workers=FLASHED_AT_ONCE) as technicians:
-                list(technicians.map(flash_one, group))
+            side_by_side(flash_one, group)
             for name in group:
                 self.boards[name].power_cut()
 
@@ -237,6 +238,19 @@ class World:
                 self._programs[name].stop()
         self._spawner.close()
         self._http.close()
+
+
+def side_by_side(work: Callable[[str], Found], names: Sequence[str]) -> list[Found]:
+    """Work over several consoles at once and return what each gave.
+
+    mpremote prints, so each console takes stdout away while it talks; several at once may leave it away.
+    """
+    stdout = sys.stdout
+    try:
+        with ThreadPoolExecutor(max_workers=FLASHED_AT_ONCE) as technicians:
+            return list(technicians.map(work, names))
+    finally:
+        sys.stdout = stdout
 
 
 def sim(*words: str) -> list[str]:

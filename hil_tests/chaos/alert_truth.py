@@ -1,0 +1,166 @@
+"""Which alerts had to go, worked out from the records and when the cloud had them, apart from the product's own rules.
+
+Two things can be said without repeating the rule's machine. An event must have a cause: at its time the water was over
+(or under) the level. And at some moments there is no doubt which side the rule is on: when values came in order, in
+time, without a gap, and were over (or under) for the dwell and some more. There the last event must be of that side.
+In between (a backlog that came newest first, clocks ahead, values between the levels) either is right. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple
+
+RAISED, CLEARED = "raised", "cleared"
+MAX_GAP_S = 1800
+MAX_AHEAD_S = 900
+EXPIRES_AFTER_S = 2 * 3600
+
+
+class Seen(NamedTuple):
+    """A value of a station: its time, and when the cloud had it (bench seconds)."""
+
+    time: int
+    value: float
+    stored_at: float
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A rule, as the operator wrote it."""
+
+    rule: str
+    set_level: float
+    clear_level: float
+    dwell_s: float
+    stale_after_s: float
+    margin_s: float
+    """What order and lateness are not known to: the time between two looks at the ledger, and some records."""
+
+    def side(self, value: float) -> str | None:
+        """Return the side a value asks for beyond doubt, None between the levels."""
+        if value >= self.set_level * 1.0005:
+            return RAISED
+        return CLEARED if value <= self.clear_level * 0.9995 else None
+
+
+class Certain(NamedTuple):
+    """At this time of the river the rule must have been on this side."""
+
+    time: int
+    side: str
+
+
+def certain_moments(seen: Iterable[Seen], levels: Levels) -> list[Certain]:
+    """Return the moments at which a rule's side is beyond doubt."""
+    found: list[Certain] = []
+    last_time: int | None = None
+    side, since = None, 0
+    for stored_at, group in groupby(sorted(seen, key=lambda one: (one.stored_at, one.time)), lambda one: one.stored_at):
+        batch = list(group)
+        in_order = last_time is None or batch[0].time > last_time
+        ahead = any(one.time - stored_at > MAX_AHEAD_S - levels.margin_s for one in batch)
+        if not in_order or ahead:  # the rule may have passed over some of it
+            side, last_time = None, max(last_time or 0, batch[-1].time)
+            continue
+        for one in batch:
+            asked = levels.side(one.value)
+            gap = last_time is not None and one.time - last_time > MAX_GAP_S - levels.margin_s
+            if asked != side or gap:
+                side, since = asked, one.time
+            last_time = one.time
+            in_time = stored_at - one.time <= levels.stale_after_s - levels.margin_s
+            if side is not None and in_time and one.time - since >= levels.dwell_s + levels.margin_s:
+                found.append(Certain(one.time, side))
+    return found
+
+
+@dataclass
+class AlertAccount:
+    """What became of the alerts. All but the counts are faults, in words."""
+
+    events: int = 0
+    certain: int = 0
+    expected_messages: int = 0
+    delivered: int = 0
+    refused: int = 0  # by the provider, for good, as it was told to
+    expired: int = 0  # older than two hours when the channel came back
+    missing: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    without_cause: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """Everything that is not explained."""
+        return [*self.missing, *self.doubled, *self.without_cause]
+
+
+def judge_events(
+    account: AlertAccount, levels: Levels, seen: Sequence[Seen], events: Sequence[Mapping[str, Any]]
+) -> None:
+    """Hold one rule's events (any order) against what the water was."""
+    ordered = sorted(events, key=lambda event: event["time"])
+    account.events += len(ordered)
+    by_time = defaultdict(list)
+    for one in seen:
+        by_time[one.time].append(one.value)
+    for before, event in zip([None, *ordered], ordered, strict=False):
+        name = f"{levels.rule} {event['kind']} {event['time']}"
+        if before is not None and before["kind"] == event["kind"]:
+            account.doubled.append(f"{name}: after another one of {before['time']}")
+        level_met = [v >= levels.set_level if event["kind"] == RAISED else v <= levels.clear_level for v in by_time[event["time"]]]
+        if not any(level_met):
+            account.without_cause.append(f"{name}: the values then were {by_time[event['time']]}")
+    moments = certain_moments(seen, levels)
+    account.certain += len(moments)
+    told: set[tuple[int, str]] = set()
+    for moment in moments:
+        last = next((event for event in reversed(ordered) if event["time"] <= moment.time), None)
+        is_side = CLEARED if last is None else last["kind"]
+        if is_side != moment.side and (key := (last["time"] if last else 0, moment.side)) not in told:
+            told.add(key)
+            account.missing.append(f"{levels.rule}: at {moment.time} it must be {moment.side}, and was {is_side} since {key[0]}")
+
+
+def judge_messages(
+    account: AlertAccount,
+    alerts: Sequence[Mapping[str, Any]],
+    followers: Mapping[str, int],
+    inbox: Sequence[Mapping[str, Any]],
+    refused: Sequence[str],
+) -> None:
+    """Hold the phones' log against the events: one message for each person who follows the rule, once."""
+    received = Counter(str(message["provider_id"]) for message in inbox)
+    same_text = Counter((message["to"], message["text"]) for message in inbox)
+    account.doubled += [f"{to} got {number} times: {text}" for (to, text), number in same_text.items() if number > 1]
+    statuses: Counter[str] = Counter()
+    for alert in alerts:
+        name = f"{alert['rule']} {alert['kind']} {alert['time']}"
+        wanted = followers.get(alert["rule"], 0)
+        account.expected_messages += wanted
+        deliveries = alert["deliveries"]
+        if len(deliveries) != wanted:
+            account.missing.append(f"{name}: {len(deliveries)} messages for {wanted} people")
+        for delivery in deliveries:
+            status = str(delivery["status"])
+            statuses[status] += 1
+            if status == "sent" and not received[str(delivery["provider_id"])]:
+                account.missing.append(f"{name}: said to be sent as {delivery['provider_id']}, no phone has it")
+            if status == "pending":
+                account.missing.append(f"{name}: still waiting after {delivery['attempts']} attempts: {delivery['detail']}")
+            if status == "expired" and not _waited_long(alert, delivery):
+                account.missing.append(f"{name}: expired without need: {delivery['detail']}")
+    if statuses["failed"] > len(refused):
+        account.missing.append(f"{statuses['failed']} messages given up, the provider refused {len(refused)}")
+    told_by_events = sum(statuses[status] for status in ("sent", "pending", "expired"))
+    if len(inbox) > told_by_events:
+        account.doubled.append(f"the phones have {len(inbox)} messages, the events only {told_by_events}")
+    account.delivered, account.refused, account.expired = len(inbox), statuses["failed"], statuses["expired"]
+
+
+def _waited_long(alert: Mapping[str, Any], delivery: Mapping[str, Any]) -> bool:
+    """Whether it was decided late, or there were attempts that did not get through."""
+    return alert["decided"] - alert["time"] > EXPIRES_AFTER_S or delivery["attempts"] > 0

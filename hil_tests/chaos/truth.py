@@ -1,0 +1,214 @@
+"""The account of a run, from logs alone. Pure.
+
+    journals (read over the boards' consoles, or from the gateways' files)  ─┐
+    answers (what the instruments wrote down themselves)                     ├─▶ Account, in_flight, wrong_values
+    stored (raw records of the cloud's API), snapshots (its ledger, polled)  ─┘
+
+A journal gives its numbers without a hole, so every number from 1 to its last was made. Each must be stored once, as the
+journal has it, or be declared: overwritten before anybody read it, or given up by a journal that power cuts had left
+with a damaged end. A damaged record was never shown to anybody, because a journal shows a record when its flush has
+returned; so a number that is stored and that the journal's ring still spans must be in the journal ("vanished").
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from firmware.record import CLOCK_UNSET_BELOW, Record
+
+Key = tuple[str, int]
+"""Station and journal."""
+Ranges = Sequence[tuple[int, int]]
+FIRST_SEQ = 1
+
+
+class Snapshot(NamedTuple):
+    """What the store's ledger covered at a moment of bench time."""
+
+    at: float
+    ranges: Mapping[Key, Ranges]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One journal: what its station still has, what the cloud has (each number as often as it is there)."""
+
+    journal: Mapping[int, Record]
+    stored: Mapping[int, Sequence[Record]]
+    declared: Ranges = ()
+
+    @property
+    def last_made(self) -> int:
+        """The highest number there is any trace of."""
+        return max((*self.journal, *self.stored), default=0)
+
+
+@dataclass
+class Account:
+    """Numbers of one journal by what became of them; `lost`, `duplicated`, `different`, `vanished` are faults."""
+
+    made: int = 0
+    stored: int = 0
+    declared: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    duplicated: list[int] = field(default_factory=list)
+    different: list[int] = field(default_factory=list)
+    vanished: list[int] = field(default_factory=list)
+
+    @property
+    def faults(self) -> int:
+        """How many numbers are not explained."""
+        return sum(map(len, (self.lost, self.duplicated, self.different, self.vanished)))
+
+
+def account_for(series: Series) -> Account:
+    """Account for every number of a journal."""
+    found = Account(made=series.last_made)
+    ring_from = min(series.journal, default=0)
+    for seq in range(FIRST_SEQ, series.last_made + 1):
+        copies, held = series.stored.get(seq, ()), series.journal.get(seq)
+        if copies:
+            found.stored += 1
+        elif held is None and within(series.declared, seq):
+            found.declared.append(seq)
+        else:  # a record that the station still has is lost, whatever somebody declared
+            found.lost.append(seq)
+        if len(copies) > 1:
+            found.duplicated.append(seq)
+        if held is not None and any(copy != held for copy in copies):
+            found.different.append(seq)
+        if copies and held is None and 0 < ring_from < seq:
+            found.vanished.append(seq)
+    return found
+
+
+def within(ranges: Ranges, seq: int) -> bool:
+    """Whether a number is in one of the ranges."""
+    return any(first <= seq <= last for first, last in ranges)
+
+
+def stored_at(snapshots: Iterable[Snapshot]) -> dict[Key, dict[int, float]]:
+    """Return for each stored number the moment of the first snapshot that has it."""
+    found: dict[Key, dict[int, float]] = defaultdict(dict)
+    before: dict[Key, Ranges] = {}
+    for snapshot in snapshots:
+        for key, ranges in snapshot.ranges.items():
+            for first, last in _new(ranges, before.get(key, ())):
+                found[key].update((seq, snapshot.at) for seq in range(first, last + 1) if seq not in found[key])
+            before[key] = ranges
+    return dict(found)
+
+
+def _new(ranges: Ranges, before: Ranges) -> list[tuple[int, int]]:
+    """Return ranges without those that were there before just so; of one that grew at its end only the growth."""
+    ends = {first: last for first, last in before}
+    return [(ends.get(first, first - 1) + 1, last) for first, last in ranges if ends.get(first) != last]
+
+
+def made_at(
+    records: Mapping[int, Record], stored: Mapping[int, float], begin: float, end: float
+) -> tuple[list[int], list[float]]:
+    """Return numbers in order and when each was made at the latest, in bench time that never goes back.
+
+    A record without a date, or dated outside of the run, was made before the next one that has a good date; none later
+    than it was stored.
+    """
+    seqs = sorted({*records, *stored})
+    times: list[float] = []
+    following = end
+    for seq in reversed(seqs):
+        record = records.get(seq)
+        dated = record is not None and begin <= record.time <= end
+        following = min(float(record.time), following) if dated and record is not None else following
+        times.append(min(following, stored.get(seq, end)))
+    times.reverse()
+    highest = begin
+    for place, moment in enumerate(times):
+        highest = times[place] = max(highest, moment)
+    return seqs, times
+
+
+def in_flight(seqs: Sequence[int], times: Sequence[float], stored: Mapping[int, float], at: float) -> list[int]:
+    """Return the numbers made and not stored at a moment: in a journal, an outbox, on a line, at the broker."""
+    return [seq for seq in seqs[: bisect_right(times, at)] if stored.get(seq, float("inf")) > at]
+
+
+class Shown(NamedTuple):
+    """One value an instrument gave: when it was asked, and the count a record would carry."""
+
+    time: float
+    count: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """How far before and after a record's time its answers may have been given, in bench seconds."""
+
+    before_s: float
+    after_s: float
+
+
+EXACT, IN_RANGE, OUTSIDE, NOTHING_GIVEN = "exact", "in range", "outside", "nothing given"
+_LONGEST_RUN = 6
+_ROUNDING = 1.01  # the mean and each of its values are rounded to a whole count, in single floats
+
+
+def judge_value(count: int, moments: Iterable[float], shown: Sequence[Shown], window: Window) -> str:
+    """Say how a record's count follows from what its instrument gave around one of the moments it may be of.
+
+    EXACT: the mean of successive answers; IN_RANGE: between the lowest and the highest; otherwise it is not explained.
+    """
+    best = NOTHING_GIVEN
+    for moment in moments:
+        low = bisect_left(shown, moment - window.before_s, key=lambda one: one.time)
+        high = bisect_right(shown, moment + window.after_s, key=lambda one: one.time)
+        counts = [one.count for one in shown[low:high]]
+        if not counts:
+            continue
+        rounding = _ROUNDING + 2e-6 * abs(count)
+        if _is_mean_of_some(count, counts, rounding):
+            return EXACT
+        if min(counts) - rounding <= count <= max(counts) + rounding:
+            best = IN_RANGE
+        elif best == NOTHING_GIVEN:
+            best = OUTSIDE
+    return best
+
+
+def _is_mean_of_some(count: int, counts: Sequence[float], rounding: float) -> bool:
+    sums = [0.0]
+    for value in counts:
+        sums.append(sums[-1] + value)
+    return any(
+        abs((sums[begin + length] - sums[begin]) / length - count) <= rounding
+        for length in range(1, _LONGEST_RUN + 1)
+        for begin in range(len(counts) - length + 1)
+    )
+
+
+def moments_of(
+    seq: int, record: Record, boots: Sequence[int], clock_sets: Sequence[tuple[int, int]], steps: Sequence[float]
+) -> list[float]:
+    """Return the moments a record may be of, bench time: its own, and what wrong clocks may have made of it.
+
+    boots: the numbers of the journal's boots. clock_sets: (number, step) of its clock-set events. steps: by how much
+    clocks of this station were moved on purpose.
+    """
+    end_of_boot = next((boot for boot in boots if boot > seq), None)
+    start_of_boot = max((boot for boot in boots if boot <= seq), default=0)
+    found = [float(record.time)] if record.time >= CLOCK_UNSET_BELOW else []
+    shifted = float(record.time)
+    for number, step in clock_sets:
+        if number > seq and (end_of_boot is None or number < end_of_boot):
+            shifted += step
+            found.append(shifted)
+    shifted = float(record.time)
+    for number, step in reversed(clock_sets):
+        if start_of_boot <= number <= seq:
+            shifted -= step
+            found.append(shifted)
+    return found + [moment - step for moment in list(found) for step in steps]
