@@ -1,9 +1,11 @@
 # The same targets for people and CI. `make demo` and `make test` set up all they need first (.ci/setup).
 ARGS ?=
+MINUTES ?= 10
+SEED ?= 0
 BIN := .venv/bin
 HOST_PACKAGES := station_config edge_gateway cloud_ingest alerts simulators hil_tests benchmarks
 
-.PHONY: help demo test check bench cuts soak format lock
+.PHONY: help demo test check bench cuts chaos soak format lock
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -36,6 +38,10 @@ bench:  ## measure against a baseline in the same run (ARGS=idle, ARGS="ingest -
 cuts:  ## cut the power at every write of board and gateway, print what was lost (ARGS="gateway", ARGS=--sampled)
 	@.ci/setup test
 	@$(BIN)/python -m hil_tests.cuts $(ARGS)
+
+chaos:  ## break everything by a seeded plan, account for every record (MINUTES=10 SEED=7, ARGS=--json)
+	@.ci/setup test
+	@$(BIN)/python -m hil_tests.chaos --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 soak:  ## the long runs: a station's 100,000 sample cycles, and what else is marked so
 	@.ci/setup test

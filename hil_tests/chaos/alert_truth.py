@@ -111,7 +111,10 @@ def judge_events(
         name = f"{levels.rule} {event['kind']} {event['time']}"
         if before is not None and before["kind"] == event["kind"]:
             account.doubled.append(f"{name}: after another one of {before['time']}")
-        level_met = [v >= levels.set_level if event["kind"] == RAISED else v <= levels.clear_level for v in by_time[event["time"]]]
+        level_met = [
+            v >= levels.set_level if event["kind"] == RAISED else v <= levels.clear_level
+            for v in by_time[event["time"]]
+        ]
         if not any(level_met):
             account.without_cause.append(f"{name}: the values then were {by_time[event['time']]}")
     moments = certain_moments(seen, levels)
@@ -122,7 +125,9 @@ def judge_events(
         is_side = CLEARED if last is None else last["kind"]
         if is_side != moment.side and (key := (last["time"] if last else 0, moment.side)) not in told:
             told.add(key)
-            account.missing.append(f"{levels.rule}: at {moment.time} it must be {moment.side}, and was {is_side} since {key[0]}")
+            account.missing.append(
+                f"{levels.rule}: at {moment.time} it must be {moment.side}, and was {is_side} since {key[0]}"
+            )
 
 
 def judge_messages(
@@ -150,7 +155,9 @@ def judge_messages(
             if status == "sent" and not received[str(delivery["provider_id"])]:
                 account.missing.append(f"{name}: said to be sent as {delivery['provider_id']}, no phone has it")
             if status == "pending":
-                account.missing.append(f"{name}: still waiting after {delivery['attempts']} attempts: {delivery['detail']}")
+                account.missing.append(
+                    f"{name}: still waiting after {delivery['attempts']} attempts: {delivery['detail']}"
+                )
             if status == "expired" and not _waited_long(alert, delivery):
                 account.missing.append(f"{name}: expired without need: {delivery['detail']}")
     if statuses["failed"] > len(refused):
@@ -163,4 +170,4 @@ def judge_messages(
 
 def _waited_long(alert: Mapping[str, Any], delivery: Mapping[str, Any]) -> bool:
     """Whether it was decided late, or there were attempts that did not get through."""
-    return alert["decided"] - alert["time"] > EXPIRES_AFTER_S or delivery["attempts"] > 0
+    return bool(alert["decided"] - alert["time"] > EXPIRES_AFTER_S or delivery["attempts"] > 0)

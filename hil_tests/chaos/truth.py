@@ -4,10 +4,10 @@
     answers (what the instruments wrote down themselves)                     ├─▶ Account, in_flight, wrong_values
     stored (raw records of the cloud's API), snapshots (its ledger, polled)  ─┘
 
-A journal gives its numbers without a hole, so every number from 1 to its last was made. Each must be stored once, as the
-journal has it, or be declared: overwritten before anybody read it, or given up by a journal that power cuts had left
-with a damaged end. A damaged record was never shown to anybody, because a journal shows a record when its flush has
-returned; so a number that is stored and that the journal's ring still spans must be in the journal ("vanished").
+A journal gives its numbers without a hole, so every number from 1 to its last was made. Each must be stored once, as
+the journal has it, or be declared: overwritten before anybody read it, or given up by a journal that power cuts had
+left with a damaged end. A damaged record was never shown to anybody, because a journal shows a record when its flush
+has returned; so a number that is stored and that the ring still spans must be in the journal ("vanished").
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
-from firmware.record import CLOCK_UNSET_BELOW, Record
+from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN, Record
 
 Key = tuple[str, int]
 """Station and journal."""
@@ -69,11 +70,12 @@ def account_for(series: Series) -> Account:
     """Account for every number of a journal."""
     found = Account(made=series.last_made)
     ring_from = min(series.journal, default=0)
+    said = _explained_by_events(series)
     for seq in range(FIRST_SEQ, series.last_made + 1):
         copies, held = series.stored.get(seq, ()), series.journal.get(seq)
         if copies:
             found.stored += 1
-        elif held is None and within(series.declared, seq):
+        elif held is None and (within(series.declared, seq) or seq in said):
             found.declared.append(seq)
         else:  # a record that the station still has is lost, whatever somebody declared
             found.lost.append(seq)
@@ -83,6 +85,20 @@ def account_for(series: Series) -> Account:
             found.different.append(seq)
         if copies and held is None and 0 < ring_from < seq:
             found.vanished.append(seq)
+    return found
+
+
+def _explained_by_events(series: Series) -> set[int]:
+    """Return the missing numbers that the board's own events account for: so many before each, the nearest first."""
+    records = {seq: copies[0] for seq, copies in series.stored.items()} | dict(series.journal)
+    found: set[int] = set()
+    for seq, count in sorted((s, r.count) for s, r in records.items() if r.parameter == EVENT_OVERWRITTEN):
+        before = (
+            one
+            for one in range(seq - 1, 0, -1)
+            if one not in records and one not in found and not within(series.declared, one)
+        )
+        found.update(islice(before, max(0, count)))
     return found
 
 
@@ -105,7 +121,7 @@ def stored_at(snapshots: Iterable[Snapshot]) -> dict[Key, dict[int, float]]:
 
 def _new(ranges: Ranges, before: Ranges) -> list[tuple[int, int]]:
     """Return ranges without those that were there before just so; of one that grew at its end only the growth."""
-    ends = {first: last for first, last in before}
+    ends = dict(before)
     return [(ends.get(first, first - 1) + 1, last) for first, last in ranges if ends.get(first) != last]
 
 
@@ -138,10 +154,10 @@ def in_flight(seqs: Sequence[int], times: Sequence[float], stored: Mapping[int, 
 
 
 class Shown(NamedTuple):
-    """One value an instrument gave: when it was asked, and the count a record would carry."""
+    """One value an instrument gave: when it was asked, and the value in counts of a record."""
 
     time: float
-    count: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -166,7 +182,7 @@ def judge_value(count: int, moments: Iterable[float], shown: Sequence[Shown], wi
     for moment in moments:
         low = bisect_left(shown, moment - window.before_s, key=lambda one: one.time)
         high = bisect_right(shown, moment + window.after_s, key=lambda one: one.time)
-        counts = [one.count for one in shown[low:high]]
+        counts = [one.value for one in shown[low:high]]
         if not counts:
             continue
         rounding = _ROUNDING + 2e-6 * abs(count)

@@ -7,7 +7,6 @@ What ends by itself is started again after a moment, as systemd does it in the f
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -24,6 +24,10 @@ from simulators.board import BoardSettings, VirtualBoard
 from simulators.broker import BrokerSetup, set_up_broker
 from simulators.disk.shim import Faults as DiskFaults
 from simulators.disk.shim import environment as disk_environment
+from simulators.faults.boards import BoardPart, VirtualPower
+from simulators.faults.parts import Part, Parts
+from simulators.faults.programs import BrokerPart, CloudPart, GatewayPart
+from simulators.faults.wires import Bus, InstrumentPart, LinkPart, PeoplePart, ProviderChannel
 from simulators.lines import Lines
 from simulators.link import Link
 from simulators.processes import Program, Spawner, command, wait_for
@@ -54,7 +58,6 @@ class World:
         self.disks: dict[str, DiskFaults] = {}
         self.links: dict[str, Link] = {}
         self.restarts: Counter[str] = Counter()  # by the supervisor, of programs nobody had killed
-        self.out: set[str] = set()  # programs that are down on purpose
         self._report = report
         self._programs: dict[str, Program] = {}
         self._died_at: dict[str, float] = {}
@@ -155,8 +158,10 @@ class World:
         self, name: str, argv: Sequence[str], ready: Callable[[], bool], environment: Mapping[str, str] | None = None
     ) -> None:
         around = {**os.environ, **(self._clock.as_environment() if self._clock else {}), **(environment or {})}
-        self._programs[name] = Program(name, argv, self._spawner, self.layout.folder / f"{name}.log", ready, around)
-        self._programs[name].start(READY_S)
+        program = Program(name, argv, self._spawner, self.layout.folder / f"{name}.log", ready, around)
+        program.start(READY_S)
+        program.ready = lambda: True  # who starts it again need not wait for it
+        self._programs[name] = program
 
     def _said_ready(self, name: str) -> Callable[[], bool]:
         log = self.layout.folder / f"{name}.log"
@@ -180,26 +185,14 @@ class World:
         """Return a program."""
         return self._programs[name]
 
-    def kill(self, name: str) -> None:
-        """kill -9; it stays down until `start_again`."""
-        self.out.add(name)
-        self._programs[name].kill()
-
-    def start_again(self, name: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start a program that was killed, without waiting; `environment` only for this life."""
-        program = self._programs[name]
-        program.process = self._spawner.popen(program.argv, {**program.environment, **(environment or {})}, program.log)
-        program.starts += 1
-        self.out.discard(name)
-
     def supervise(self) -> None:
-        """Start again what has ended by itself."""
+        """Start again what has ended by itself; what was killed is without a process, and is left to who killed it."""
         for name, program in self._programs.items():
-            if program.running or name in self.out:
+            if program.running or program.process is None:
                 self._died_at.pop(name, None)
             elif time.monotonic() - self._died_at.setdefault(name, time.monotonic()) >= START_AGAIN_AFTER_S:
                 self.restarts[name] += 1
-                self.start_again(name)
+                program.start()
 
     # -- what it can be asked ------------------------------------------------------------------------------------------
 
@@ -217,13 +210,35 @@ class World:
         found: dict[str, Any] = self._http.get(self._url("phone", "/inbox"), timeout=30.0).json()
         return found
 
-    def phone_faults(self, **faults: float) -> None:
-        """Tell the phone's provider what goes wrong from now on."""
-        self._http.post(self._url("phone", "/faults"), content=json.dumps(faults)).raise_for_status()
-
     def wait_ready(self, deadline_s: float = READY_S) -> None:
         """Wait until the cloud answers. Raises BenchError."""
         wait_for(self._cloud_answers, deadline_s, "the cloud to answer", self.layout.folder / "cloud.log")
+
+    def parts(self) -> Parts:
+        """Return everything here that can have a fault. A line that several boards share is a bus of its own."""
+        layout = self.layout
+        lines = dict.fromkeys([*(s.bus for s in layout.stations), *(s.line for s in layout.stations)])
+        parts: dict[str, dict[str, Part]] = {
+            "bus": {line: Bus(partial(self.lines.set_fault, line)) for line in lines},
+            "instrument": {
+                f"{s.id}/{sensor}": InstrumentPart(layout.socket("world"), s.id, sensor)
+                for s in layout.stations
+                for sensor in (1, 2)
+            },
+            "board": {
+                name: BoardPart(VirtualPower(board), partial(getattr, board, "console_path"))
+                for name, board in self.boards.items()
+            },
+            "link": {gateway: LinkPart(link) for gateway, link in self.links.items()},
+            "gateway": {
+                gateway: GatewayPart(self._programs[gateway], layout.state(gateway), self.disks[gateway])
+                for gateway in layout.gateways
+            },
+            "broker": {"broker": BrokerPart(self._programs["broker"], self.broker)},
+            "cloud": {"cloud": CloudPart(self._programs["cloud"], self.disks["cloud"])},
+            "people": {"phone": PeoplePart(ProviderChannel(self._url("phone", "")))},
+        }
+        return Parts(parts)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,255 @@
+"""One run: bring the world up, inject by plan, heal, let everything arrive, gather the evidence.
+
+up ── faults by plan ── quiet: all healed ── journals read ── wait until all is stored ── evidence
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from firmware.record import SIZE, decode
+from hil_tests.chaos.evidence import Evidence, Injected, Rows
+from hil_tests.chaos.layout import Layout
+from hil_tests.chaos.truth import Key, Snapshot
+from hil_tests.chaos.world import World, side_by_side
+from simulators.check import RECORD_FIELDS
+from simulators.faults.parts import Happened, Injector, Parts
+from simulators.faults.plan import FaultPlan, draw
+from simulators.processes import command
+from station_config.errors import StationConfigError
+from station_config.journal import read_journal
+
+TICK_S = 0.05
+LOOK_S = 1.0
+SETTLE_S = 240.0
+TOLD_S = 120.0
+PAGE = 10_000
+#: Our instruments have no brush. All other kinds that the world's parts can have are drawn.
+NOT_HERE = frozenset({"instrument.wiper-parked-wrong"})
+#: One who injects must not be held up for half a minute by one board.
+MOST = {"board.brown-out": {"times": 6.0, "on": 300.0}}
+
+Report = Callable[[str], None]
+
+
+def quiet_s(seconds: float) -> float:
+    """Return how long before the end the last fault is healed."""
+    return min(120.0, max(15.0, 0.2 * seconds))
+
+
+def plan_for(parts: Parts, seed: int, seconds: float, every_s: float) -> FaultPlan:
+    """Draw the faults of a run; the same seed, length and world give the same plan."""
+    wanted = sorted(set(parts.possible()) - NOT_HERE)
+    drawn = draw(seed, seconds - quiet_s(seconds), parts.targets, every_s=every_s, wanted=wanted)
+    return replace(drawn, injections=tuple(replace(one, parameters=_bounded(one)) for one in drawn.injections))
+
+
+def _bounded(injection: Any) -> dict[str, float]:
+    most = MOST.get(injection.kind, {})
+    return {name: min(value, most.get(name, value)) for name, value in injection.parameters.items()}
+
+
+class Watch:
+    """Looks at the store's ledger again and again, and keeps what changed. Use as a context manager."""
+
+    def __init__(self, world: World) -> None:
+        self.snapshots: list[Snapshot] = []
+        self._world = world
+        self._stop = threading.Event()
+        self._url = f"http://127.0.0.1:{world.layout.ports.cloud}/api/v1/ledger"
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=5.0) as http:
+            while not self._stop.wait(LOOK_S):
+                try:
+                    answer = http.get(self._url)
+                    rows = answer.json() if answer.is_success else None
+                except (httpx.HTTPError, ValueError):
+                    continue
+                if rows is not None:
+                    self.look(rows)
+
+    def look(self, rows: list[dict[str, Any]]) -> None:
+        """Take one answer of the ledger in."""
+        ranges = {(row["station"], row["journal"]): [tuple(one) for one in row["ranges"]] for row in rows}
+        if not self.snapshots or ranges != self.snapshots[-1].ranges:
+            self.snapshots.append(Snapshot(self._world.clock.now(), ranges))
+
+
+@dataclass
+class Play:
+    """What is going on in a run."""
+
+    world: World
+    plan: FaultPlan
+    seconds: float
+    report: Report
+
+    def faults(self) -> list[tuple[float, Happened]]:
+        """Inject until the plan is through and the quiet time over; return what happened, in bench time."""
+        world, began = self.world, time.monotonic()
+        happened: list[tuple[float, Happened]] = []
+
+        def note(one: Happened) -> None:
+            happened.append((world.clock.now(), one))
+            self.report(str(one))
+
+        injector = Injector(world.parts(), self.plan, note)
+        pause = threading.Event()
+        while (elapsed := time.monotonic() - began) < self.seconds:
+            if elapsed >= self.seconds - quiet_s(self.seconds):
+                injector.heal_all(elapsed)
+            else:
+                injector.tick(elapsed)
+            world.supervise()
+            pause.wait(TICK_S)
+        injector.heal_all(self.seconds)
+        return happened
+
+    def until(self, condition: Callable[[], bool], deadline_s: float) -> bool:
+        """Wait for a condition while programs that end are started again; whether it came true."""
+        pause, end = threading.Event(), time.monotonic() + deadline_s
+        while time.monotonic() < end:
+            self.world.supervise()
+            try:
+                if condition():
+                    return True
+            except httpx.HTTPError:
+                pass
+            pause.wait(0.5)
+        return False
+
+
+def play(world: World, plan: FaultPlan, seconds: float, report: Report) -> Evidence:
+    """Play a started world to its end and return the evidence. Raises SimulatorError."""
+    evidence = Evidence()
+    one = Play(world, plan, seconds, report)
+    with Watch(world) as watch:
+        evidence.injected, evidence.refused = _injected(one.faults())
+        world.wait_ready()
+        report("reading the journals")
+        evidence.journals = _read_journals(world, evidence.trouble)
+        report(f"waiting until {sum(map(len, evidence.journals.values()))} records are stored")
+        if not one.until(lambda: _all_stored(world, evidence.journals), SETTLE_S):
+            evidence.trouble.append(f"not everything was stored {SETTLE_S:g} s after the last fault")
+        if not one.until(lambda: not _waiting_messages(world), TOLD_S):
+            evidence.trouble.append(f"messages still wait {TOLD_S:g} s later")
+        watch.look(world.api("/api/v1/ledger"))
+    evidence.snapshots = watch.snapshots
+    _gather(world, evidence)
+    return evidence
+
+
+def _injected(happened: Sequence[tuple[float, Happened]]) -> tuple[list[Injected], list[str]]:
+    began: dict[int, float] = {}
+    found, refused = [], []
+    for at, one in happened:
+        injection = one.injection
+        if one.what == "began":
+            began[id(injection)] = at
+        elif one.what == "ended":
+            found.append(
+                Injected(injection.kind, injection.target, began[id(injection)], at, dict(injection.parameters))
+            )
+        else:
+            refused.append(str(one))
+    return found, refused
+
+
+def _read_journals(world: World, trouble: list[str]) -> dict[Key, Rows]:
+    """Read every board's journal over its console, and those of stations without a board from their files."""
+    found: dict[Key, Rows] = {}
+
+    def read(station: str) -> tuple[str, int, bytes, str | None]:
+        try:
+            journal = read_journal(str(world.boards[station].console_path))
+        except StationConfigError as error:
+            return station, 0, b"", str(error)
+        return station, journal.journal, journal.records, None
+
+    for station, journal, raw, fault in side_by_side(read, list(world.boards)):
+        if fault is not None:
+            trouble.append(f"the journal of {station} cannot be read: {fault}")
+        found[station, journal] = [list(decode(raw, at)) for at in range(0, len(raw), SIZE)]
+    for one in world.layout.stations:
+        if one.direct:
+            found |= _direct_journals(world.layout.state(one.gateway), one.id)
+    return found
+
+
+def _direct_journals(state: Path, station: str) -> dict[Key, Rows]:
+    found: dict[Key, Rows] = {}
+    for file in sorted(state.glob(f"journal-{station}*.sqlite")):
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as sql:
+            (journal,) = sql.execute("SELECT id FROM state").fetchone()
+            rows = [list(decode(raw)) for (raw,) in sql.execute("SELECT raw FROM record ORDER BY seq")]
+        found.setdefault((station, journal), []).extend(rows)
+    return found
+
+
+def _all_stored(world: World, journals: dict[Key, Rows]) -> bool:
+    ranges = {(row["station"], row["journal"]): row["ranges"] for row in world.api("/api/v1/ledger")}
+    return all(not rows or _covers(ranges.get(key, []), {row[0] for row in rows}) for key, rows in journals.items())
+
+
+def _covers(ranges: Sequence[Sequence[int]], seqs: set[int]) -> bool:
+    return len(seqs) == sum(1 for seq in seqs if any(first <= seq <= last for first, last in ranges))
+
+
+def _waiting_messages(world: World) -> bool:
+    alerts = world.api("/api/v1/alerts", limit=1000)["alerts"]
+    return any(delivery["status"] == "pending" for alert in alerts for delivery in alert["deliveries"])
+
+
+def _gather(world: World, evidence: Evidence) -> None:
+    """Ask the cloud and the phones for everything."""
+    layout = world.layout
+    for row in world.api("/api/v1/ledger"):
+        key = row["station"], row["journal"]
+        evidence.declared[key] = [(one["first"], one["last"]) for one in row["declared_lost"]]
+        evidence.stored[key] = _stored(world, *key)
+    evidence.alerts = world.api("/api/v1/alerts", limit=1000)["alerts"]
+    phone = world.phone_log()
+    evidence.inbox, evidence.refused_messages = phone["messages"], phone["refused"]
+    evidence.restarts = dict(world.restarts)
+    evidence.audit = audit(layout)
+
+
+def _stored(world: World, station: str, journal: int) -> Rows:
+    rows: Rows = []
+    after, path = 0, f"/api/v1/stations/{station}/records"
+    while (page := world.api(path, journal=journal, after_seq=after, limit=PAGE))["records"]:
+        rows += [[row[name] for name in RECORD_FIELDS] for row in page["records"]]
+        after = page["next_after_seq"]
+    return rows
+
+
+def audit(layout: Layout) -> dict[str, Any]:
+    """Run `tram-cloud audit` and return its exit code and what it says."""
+    argv = [command("tram-cloud"), "audit", "--config", str(layout.configuration("cloud")), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        said = done.stdout[-2000:] + done.stderr[-2000:]
+    return {"code": done.returncode, "said": said}

@@ -1,0 +1,66 @@
+"""The verdict for people: the table of faults, the account, what is not explained."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from hil_tests.chaos.judge import Verdict
+
+
+def show(verdict: Verdict, console: Console) -> None:
+    """Print a verdict."""
+    console.print(fault_table(verdict))
+    console.print(account_table(verdict))
+    for text in verdict.refused:
+        console.print(f"not injected: {text}", highlight=False)
+    restarts = ", ".join(f"{name} {number} times" for name, number in sorted(verdict.restarts.items()))
+    if restarts:
+        console.print(f"ended by themselves and were started again: {restarts}", highlight=False)
+    for fault in verdict.faults:
+        console.print(f"[red]not explained:[/red] {fault}", highlight=False)
+    console.print("passed" if not verdict.faults else f"FAILED: {len(verdict.faults)} things are not explained")
+
+
+def fault_table(verdict: Verdict) -> Table:
+    """Return the table of kinds."""
+    about = verdict.about
+    title = f"seed {about['seed']}, {about['minutes']:g} min at {about['speed']:g} times the river's speed"
+    table = Table("fault", "injected", "records in flight", "lost", "duplicated", title=title, title_justify="left")
+    for name in table.columns[1:]:
+        name.justify = "right"
+    for row in verdict.rows:
+        table.add_row(row.kind, *(f"{number:,}" for number in (row.injected, row.in_flight, row.lost, row.duplicated)))
+    table.add_section()
+    injected, in_flight = sum(row.injected for row in verdict.rows), sum(row.in_flight for row in verdict.rows)
+    totals = (injected, in_flight, verdict.lost + verdict.vanished, verdict.duplicated)
+    table.add_row("all", *(f"{number:,}" for number in totals))
+    return table
+
+
+def account_table(verdict: Verdict) -> Table:
+    """Return the account of numbers, values and alerts."""
+    table = Table("account", "", title_justify="left", show_header=False)
+    table.columns[1].justify = "right"
+    alerts = verdict.alerts
+    for name, number in (
+        ("records made", verdict.made),
+        ("stored", verdict.stored),
+        ("declared: overwritten unread, or given up after a power cut", verdict.declared),
+        ("lost, not explained", verdict.lost),
+        ("stored twice", verdict.duplicated),
+        ("stored with another content", verdict.different),
+        ("stored, and gone from their journal", verdict.vanished),
+        *((f"values: {name}", number) for name, number in sorted(verdict.values.items())),
+        ("alerts decided", alerts.events),
+        ("moments at which an alert's side was beyond doubt", alerts.certain),
+        ("alerts missing", len(alerts.missing)),
+        ("alerts doubled", len(alerts.doubled)),
+        ("alerts without a cause", len(alerts.without_cause)),
+        ("messages to people", alerts.expected_messages),
+        ("on their phones", alerts.delivered),
+        ("refused by the channel, as told", alerts.refused),
+        ("too old when the channel came back", alerts.expired),
+    ):
+        table.add_row(name, f"{number:,}")
+    return table
