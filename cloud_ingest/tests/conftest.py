@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, a_cloud, free_port
+from cloud_ingest.tests.influx_server import InfluxServer, an_influx_server
 
 
 @pytest.fixture
@@ -55,3 +56,10 @@ def line(shared_broker: Broker) -> Iterator[GatewaySide]:
     side = GatewaySide(shared_broker.port)
     yield side
     side.close()
+
+
+@pytest.fixture(scope="session")
+def influx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
+    """A real InfluxDB with users behind its proxy; `database()` of it is a test's own."""
+    with an_influx_server(tmp_path_factory.mktemp("influx")) as server:
+        yield server

@@ -21,7 +21,7 @@ from cloud_ingest.observations import NOBODY, Logged, Observations, ObservationS
 from cloud_ingest.quality import Test
 from cloud_ingest.reading import Reader
 from cloud_ingest.store import Store, Transaction
-from cloud_ingest.tests.influx_server import InfluxServer, an_influx_server, other_server
+from cloud_ingest.tests.influx_server import other_server
 from firmware.record import MISSING
 
 T0 = 1_771_000_020
@@ -29,12 +29,6 @@ EVER = (0, 0xFFFFFFFF)
 KINDS = ("sqlite", "influx")
 A, B = 0x1234ABCD, 0xFFFFFFFE  # journals
 EC, SALINITY = 34, 128
-
-
-@pytest.fixture(scope="session")
-def influx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
-    with an_influx_server(tmp_path_factory.mktemp("influx")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""The same day through the pipeline into either store of observations: every answer is the same, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.columns import SeriesKey
+from cloud_ingest.gateway_messages import GatewayMessages
+from cloud_ingest.influx_observations import InfluxStore
+from cloud_ingest.ingest import Ingest
+from cloud_ingest.losses import LossTaker
+from cloud_ingest.observations import ObservationStore
+from cloud_ingest.reading import Reader
+from cloud_ingest.recompute import Recompute
+from cloud_ingest.registry import Registry
+from cloud_ingest.review import Review
+from cloud_ingest.rollups import Rollups
+from cloud_ingest.store import Store
+from cloud_ingest.tests.answers import as_of_today, differences, duplicates, everything
+from cloud_ingest.tests.influx_server import InfluxServer
+from cloud_ingest.tests.test_review import calibration
+from cloud_ingest.tests.traffic import BEGIN, MINUTES, NETWORK_OF_FOUR, PRESENT, Sent, traffic
+from station_config.instruments import load_instruments
+from station_config.network import load_network
+from station_config.parameters import load_parameters
+
+SPAN = (BEGIN - 3600, BEGIN + 60 * MINUTES + 3600)
+GROUP = 7
+
+
+class Office:
+    """A store, the pipeline and the readers of it."""
+
+    def __init__(self, folder: Path, observations: ObservationStore | None = None) -> None:
+        folder.mkdir(parents=True)
+        (folder / "network.toml").write_text(NETWORK_OF_FOUR)
+        self.registry = Registry(load_network(folder / "network.toml"), load_instruments(), load_parameters())
+        self.folder, self.observations = folder, observations
+        self.store = Store(folder, observations)
+        self.reader = Reader(folder, self.registry.scale, observations)
+        self.ingest = Ingest(self.store, self.registry, GatewayMessages({"losses": LossTaker(self.store).take}))
+
+    def take(self, messages: list[Sent]) -> None:
+        for at in range(0, len(messages), GROUP):
+            self.ingest.store_group(messages[at : at + GROUP], PRESENT)
+
+    def settle(self) -> None:
+        Review(self.store, self.registry).finish()
+        Rollups(self.store, self.registry).finish(PRESENT + 86400)
+
+    def everything(self) -> dict[str, object]:
+        return everything(self.reader, self.registry, SPAN, PRESENT)
+
+    def recompute(self) -> Recompute:
+        return Recompute(self.folder, self.registry, self.observations)
+
+
+@pytest.fixture
+def offices(tmp_path: Path, influx_server: InfluxServer) -> Iterator[tuple[Office, Office]]:
+    influx = InfluxStore(influx_server.database())
+    found = Office(tmp_path / "sqlite"), Office(tmp_path / "influx", influx)
+    with ExitStack() as stack:
+        stack.callback(influx.close)
+        for one in found:
+            stack.callback(one.reader.close)
+            stack.enter_context(one.store)
+        yield found
+
+
+def test_every_answer_is_the_same_from_either_store(offices: tuple[Office, Office], tmp_path: Path) -> None:
+    messages = traffic()
+    for one in offices:
+        one.take(messages[: len(messages) // 2])
+    assert differences(*(one.everything() for one in offices)) == []
+    for one in offices:
+        one.settle()
+        one.take(messages[len(messages) // 2 :])  # with much that is late
+        with CalibrationBook(one.folder / "store.sqlite") as book:
+            book.enter(calibration())
+    assert differences(*(one.everything() for one in offices)) == []
+    for one in offices:
+        one.settle()
+    sqlite, influx = (one.everything() for one in offices)
+    assert differences(sqlite, influx) == []
+    assert "conflicts" in str(sqlite.keys()) or sum(journal.conflicts for journal in offices[0].reader.journals()) > 20
+    assert duplicates(offices[0].reader) == duplicates(offices[1].reader) > 100
+    told = []
+    for one in offices:
+        with one.recompute() as work:
+            assert (work.check(None), work.check_rollups(None)) == ({}, {})
+            told.append(as_of_today(work, tmp_path / "then.csv"))
+    assert told[0] == told[1]
+
+
+def test_recomputing_from_raw_gives_bit_for_bit_what_live_ingest_gave(offices: tuple[Office, Office]) -> None:
+    _, influx = offices
+    influx.take(traffic(seed=2, stations=("xuan-hoa",)))
+    influx.settle()
+    before = influx.everything()
+    influx.recompute().run(influx.store, None, lambda _done, _of: None)
+    assert differences(before, influx.everything()) == []
+    number = influx.store.series[SeriesKey("xuan-hoa", 1, 34)]
+    with influx.store.transaction() as transaction:
+        layer = transaction.log.layers([number], *SPAN)[number]
+        spoiled = type(layer)(layer.time, layer.value, layer.calibration, np.full_like(layer.flag, 4), layer.failed)
+        transaction.log.put_layer(number, spoiled, derived=False)
+    with influx.recompute() as work:
+        assert work.check(None)["xuan-hoa"] > 1000
+        work.run(influx.store, None, lambda _done, _of: None)
+    assert differences(before, influx.everything()) == []
