@@ -13,11 +13,11 @@ repeated.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, SeriesKey, Shown
 from cloud_ingest.influx_codec import beginning, derived_lines, layer_lines, observed_lines, packed
@@ -41,11 +41,11 @@ class InfluxStore:
         """Close the connections."""
         self.link.close()
 
-    def writer(self, _books: sqlite3.Connection, names: Names, changed: Changed) -> InfluxWriter:
+    def writer(self, _books: Connection, names: Names, changed: Changed) -> InfluxWriter:
         """Return the view of the one writer of these series."""
         return InfluxWriter(self.link, names, changed, self._newest)
 
-    def reader(self, _books: sqlite3.Connection, names: Names) -> InfluxReader:
+    def reader(self, _books: Connection, names: Names) -> InfluxReader:
         """Return the view of somebody who reads."""
         return InfluxReader(self.link, names)
 

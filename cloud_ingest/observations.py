@@ -127,8 +127,8 @@ Changed = Callable[[Ints, Ints | int], None]  # rows of these times (ascending) 
 class ObservationStore(Protocol):
     """Where observations are kept. It hands out views that live as long as a transaction of the books does."""
 
-    def writer(self, books: Connection, names: Names, changed: Changed) -> ObservationsWriter:
+    def writer(self, books: Connection, names: Names, changed: Changed, /) -> ObservationsWriter:
         """Return the view of the one writer."""
 
-    def reader(self, books: Connection, names: Names) -> Observations:
+    def reader(self, books: Connection, names: Names, /) -> Observations:
         """Return the view of somebody who reads."""

@@ -31,7 +31,7 @@ def everything(reader: Reader, registry: Registry, span: tuple[int, int], now_s:
             for name in LayerName:
                 found[f"{key} {name}"] = _exactly(layer(moment, registry, key, span, name))
             for by in By:
-                whole = (span[0], min(span[1], span[0] + 6 * 3600)) if by is By.MINUTE else span
+                whole = (span[0], span[0] + 2 * 3600) if by is By.MINUTE else span
                 found[f"{key} by {by}"] = sums.of(key, by, whole)
                 found[f"{key} by {by}, suspect too"] = sums.of(key, by, whole, suspect=True)
     return found
@@ -61,9 +61,5 @@ def as_of_today(work: Recompute, out: Path) -> list[list[str]]:
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
     """Return which questions are answered otherwise, and how; for a failing test to show."""
-    names = sorted(one.keys() | other.keys())
-    return [
-        f"{name}: {str(one.get(name))[:300]} / {str(other.get(name))[:300]}"
-        for name in names
-        if one.get(name) != other.get(name)
-    ]
+    names = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+    return [f"{name}: {str(one.get(name))[:300]} / {str(other.get(name))[:300]}" for name in names]

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.columns import SeriesKey
+from cloud_ingest.database import Database
 from cloud_ingest.gateway_messages import GatewayMessages
 from cloud_ingest.influx_observations import InfluxStore
 from cloud_ingest.ingest import Ingest
@@ -81,14 +82,13 @@ def test_every_answer_is_the_same_from_either_store(offices: tuple[Office, Offic
     for one in offices:
         one.settle()
         one.take(messages[len(messages) // 2 :])  # with much that is late
-        with CalibrationBook(one.folder / "store.sqlite") as book:
+        with CalibrationBook(Database.in_folder(one.folder)) as book:
             book.enter(calibration())
-    assert differences(*(one.everything() for one in offices)) == []
     for one in offices:
         one.settle()
     sqlite, influx = (one.everything() for one in offices)
     assert differences(sqlite, influx) == []
-    assert "conflicts" in str(sqlite.keys()) or sum(journal.conflicts for journal in offices[0].reader.journals()) > 20
+    assert sum(journal.conflicts for journal in offices[0].reader.journals()) > 20
     assert duplicates(offices[0].reader) == duplicates(offices[1].reader) > 100
     told = []
     for one in offices:

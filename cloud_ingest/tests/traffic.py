@@ -1,4 +1,4 @@
-"""A day and a bit of several stations as the broker delivers it: seeded, with everything that goes wrong in the field.
+"""Most of a day of several stations as the broker delivers it: seeded, with everything that goes wrong in the field.
 
 Duplicates, late batches, a board that was swapped and whose successor measured the same minutes, clocks not yet set,
 damaged records, unknown parameters, batches that never came and were declared lost, bytes that are no batch.
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from cloud_ingest.tests.field import EC25, NETWORK, PRESSURE, WATER_TEMPERATURE, batch, damaged, records_topic
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, Record
 
-BEGIN = 1_771_002_000  # 2026-02-14 00:00 in Vietnam, a little more than a day before the tests' present
-MINUTES = 28 * 60
+BEGIN = 1_771_038_000  # 2026-02-14 10:00 in Vietnam; midnight is within
+MINUTES = 16 * 60
 PRESENT = BEGIN + MINUTES * 60 + 600
 WIND_SPEED, WIND_FROM, RAIN = 67, 68, 70
 UNKNOWN_PARAMETER = 120
-SWAPPED_AT, MEASURED_TWICE = 900, 7
+SWAPPED_AT, MEASURED_TWICE = 500, 7
 BOOT_S = 300
-BATCH = 90
+BATCH = 60
 
 STATIONS = ("xuan-hoa", "vam-kenh", "long-dinh", "my-hanh-a")  # shards on both halves
 NETWORK_OF_FOUR = NETWORK + "".join(
@@ -113,8 +113,8 @@ def _fate(
 
 def _declared(station: str, journal: int, records: list[Record]) -> Sent:
     said = {"station": station, "journal": journal, "reason": "outbox full"}
-    said["ranges"] = [[records[0].seq, records[-1].seq]]  # type: ignore[assignment]
-    payload = {"id": f"loss-{station}-{journal:x}", "at": BEGIN, **said}
+    lost = [[records[0].seq, records[-1].seq]]
+    payload = {"id": f"loss-{station}-{journal:x}", "at": BEGIN, **said, "ranges": lost}
     return Sent("tram/v1/losses/gw-mytho", json.dumps(payload).encode())
 
 
