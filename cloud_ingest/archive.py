@@ -20,8 +20,10 @@ from cloud_ingest.archive_files import ArchiveFile, ArchiveManifest, Part, PartW
 from cloud_ingest.columns import Ints
 from cloud_ingest.decode import RECORD_DTYPE, Records, crc16_of
 from cloud_ingest.errors import BackupRefused
+from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.reading import true_times
 from cloud_ingest.registry import Registry
+from cloud_ingest.scans import as_tuples, read_scans
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import MISSING, VERSION
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 SLICES_AT_ONCE = 500
 CHUNK_S = 6 * 3600
 FIELDS = ("seq", "time", "sensor", "parameter", "count", "flag")
-LOGGED = "time, series, count, value, flag, journal, seq, calibration, failed"
 
 
 @dataclass
@@ -68,10 +69,9 @@ class Archiver:
         return manifest
 
     def _write_observations(self, connection: sqlite3.Connection) -> None:
-        query = f"SELECT {LOGGED} FROM log WHERE time > ? AND time <= ? ORDER BY time, series"  # noqa: S608  a constant
         for month, first, last in self._months(connection):
             for begin_s in range(first, last, CHUNK_S):
-                rows = connection.execute(query, (begin_s, min(begin_s + CHUNK_S, last))).fetchall()
+                rows = as_tuples(read_scans(connection, None, begin_s + 1, min(begin_s + CHUNK_S, last)))
                 if rows:
                     self._add_observations(connection, month, rows)
             self._close_parts()
@@ -137,13 +137,14 @@ class Archiver:
 
     def _months(self, connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
         """Yield (month, after, until) of all local months with something in them up to `before`."""
-        oldest = connection.execute("SELECT min(time) FROM log").fetchone()[0]
+        log = ObservationLog(connection)
+        oldest = log.oldest_time(0)
         while oldest is not None and oldest <= self.before:
             begin_of = self._local(oldest).replace(day=1, hour=0, minute=0, second=0)
             after = int(begin_of.timestamp())
             until = min(int((begin_of + timedelta(days=32)).replace(day=1).timestamp()), self.before)
             yield self._month(oldest), after, until
-            oldest = connection.execute("SELECT min(time) FROM log WHERE time > ?", (until,)).fetchone()[0]
+            oldest = log.oldest_time(until + 1)
 
     def _local(self, time_s: int) -> datetime:
         return datetime.fromtimestamp(time_s - 1, self.registry.zone)

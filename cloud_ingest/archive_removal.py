@@ -6,7 +6,6 @@ that a crash leaves every record in the store, in the archive, or in both. The s
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cloud_ingest import schema
-from cloud_ingest.archive import LOGGED, records_of
+from cloud_ingest.archive import records_of
 from cloud_ingest.archive_files import ArchiveFile, ArchiveManifest, read_back
 from cloud_ingest.errors import BackupRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
+from cloud_ingest.scans import GROUP_BITS, as_tuples, read_scans, remove_rows
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import SIZE
 
@@ -94,12 +94,11 @@ def _remove_observations(connection: sqlite3.Connection, file: ArchiveFile, rows
     numbers = {row[1]: row[0] for row in _query(connection, "SELECT id, journal FROM journals", file.station)}
     archived = _archived_rows(rows, series, numbers)
     times = rows.column("time").to_numpy()
-    there = connection.execute(
-        f"SELECT {LOGGED} FROM log WHERE time BETWEEN ? AND ? AND series IN (SELECT value FROM json_each(?))",  # noqa: S608  a constant
-        (int(times.min()), int(times.max()), json.dumps(sorted(series.values()))),
-    )
-    same = archived & set(there.fetchall())
-    connection.executemany("DELETE FROM log WHERE time = ? AND series = ?", ((row[0], row[1]) for row in same))
+    groups = {number >> GROUP_BITS for number in series.values()}
+    there = read_scans(connection, groups, int(times.min()), int(times.max()))
+    same = sorted(row[:2] for row in archived.intersection(as_tuples(there)))
+    if same:
+        remove_rows(connection, *(np.array(column, np.int64) for column in zip(*same, strict=True)))
     return len(same)
 
 

@@ -1,8 +1,11 @@
-"""The hot log of observations: one row for each series and time, clustered by time.
+"""The hot log of observations in SQLite: one row for each series and time, kept in scans (scans.py), clustered by time.
 
 Rows from records have `count`, the instrument's own number, which never changes; derived rows have none. `value` is
-what people see: NULL where the count on its scale is that already, else calibrated or derived. `flag` and `failed` (the
+what people see: NaN where the count on its scale is that already, else calibrated or derived. `flag` and `failed` (the
 set of tests that objected) are layers that quality control may change later.
+
+What a transaction writes waits in memory, so that a scan is written once however many of its rows change; `settle`
+writes it, and so does every question but `at`.
 """
 
 from __future__ import annotations
@@ -20,182 +23,177 @@ from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, 
 from cloud_ingest.database import raw
 from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
 from cloud_ingest.quality import Test
-from firmware.record import MISSING
-
-_PUT_OBSERVED = "UPDATE log SET value = ?, calibration = ?, flag = ?, failed = ? WHERE time = ? AND series = ?"
-_PUT_DERIVED = (
-    "INSERT INTO log (value, calibration, flag, failed, time, series) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (time, series) DO UPDATE SET value = excluded.value, flag = excluded.flag, failed = excluded.failed"
-)
-_ROWS = (
-    "SELECT series, time, count, value, calibration, flag, failed, journal, seq FROM log WHERE time BETWEEN ? AND ?"
-    " AND series IN (SELECT value FROM json_each(?))"
-)
-_OBSERVED_ROWS = f"{_ROWS} AND journal IS NOT NULL"
-_COUNTS = (
-    "SELECT series, count(*), sum(flag IN (1, 2) AND (value IS NOT NULL OR count != ?)) FROM log"
-    " WHERE time BETWEEN ? AND ? AND series IN (SELECT value FROM json_each(?)) GROUP BY series"
-)
+from cloud_ingest.scan_writer import LAYER, OTHER, NewestScans, ScanWriter
+from cloud_ingest.scans import GROUP_BITS, Rows, Scans, empty_rows, read_scans
+from firmware.record import GOOD, MISSING, NOT_EVALUATED
 
 
 class ObservationLog:
     """The log within one transaction of its SQLite file, reading or writing."""
 
-    def __init__(self, connection: sqlite3.Connection, changed: Changed) -> None:
-        """`changed` is told of every write before it happens."""
+    def __init__(
+        self, connection: sqlite3.Connection, changed: Changed | None = None, newest: NewestScans | None = None
+    ) -> None:
+        """`changed` is told of every write before it happens; `newest` is what the one writer remembers."""
         self._db = connection
-        self._changed = changed
+        self._changed = changed or _nothing
+        self._writer = ScanWriter(connection, newest)
 
     def add(self, rows: Observed) -> npt.NDArray[np.bool_]:
         """Store observations (sorted by time, series); return which are in the log now.
 
         Not in it is a row whose series and time another record has: the first stays. The same record again is in.
         """
-        value = rows.value.astype(object)
-        value[rows.calibration == 0] = None
-        columns = (*(rows.time, rows.series, rows.count, value), *(rows.flag, rows.journal, rows.seq))
-        inserted = self._db.executemany(
-            "INSERT OR IGNORE INTO log (time, series, count, value, flag, journal, seq, calibration, failed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            zip(*(column.tolist() for column in (*columns, rows.calibration, rows.failed)), strict=True),
-        ).rowcount
+        packed = empty_rows(len(rows.time))
+        for name in ("series", "count", "calibration", "flag", "failed", "journal", "seq"):
+            packed[name] = getattr(rows, name)
+        packed["value"] = np.where(rows.calibration == 0, np.nan, rows.value)
         self._changed(rows.time, rows.series)
-        kept = np.ones(len(rows.time), np.bool_)
-        if inserted != len(kept):
-            for row in range(len(kept)):
-                kept[row] = self._is_in(rows, row)
-        return kept
+        return self._writer.add_first(Scans(rows.time, packed))
 
     def at(self, series: int, times: Ints) -> list[LoggedRow]:
-        """Return the rows of a series at those of `times` it has."""
-        found = self._db.execute(
-            "SELECT log.time, count, log.value, flag, failed FROM json_each(?) AS wanted"
-            " JOIN log ON log.time = wanted.value AND series = ?",
-            (str(times.tolist()), series),
-        )
-        return found.fetchall()
+        """Return the rows of a series at those of `times` (ascending) it has."""
+        found = self._writer.at(times, np.full(len(times), series))
+        columns = (found.time, *(found.rows[name] for name in ("count", "value", "flag", "failed", "journal")))
+        return [
+            (time, None if journal == NOBODY else count, None if value != value else value, flag, failed)
+            for time, count, value, flag, failed, journal in zip(*(one.tolist() for one in columns), strict=True)
+        ]
 
     def put_derived(self, rows: DerivedValues) -> None:
         """Store derived values; a later computation of the same moment replaces the earlier one."""
-        self._db.executemany(
-            f"INSERT INTO log (time, series, value, flag, failed) VALUES (?, {rows.series:d}, ?, ?, ?)"  # noqa: S608  a number
-            " ON CONFLICT (time, series) DO UPDATE SET"
-            " value = excluded.value, flag = excluded.flag, failed = excluded.failed",
-            zip(*(column.tolist() for column in (rows.time, rows.value, rows.flag, rows.failed)), strict=True),
-        )
+        packed = empty_rows(len(rows.time))
+        packed["series"] = rows.series
+        packed["value"], packed["flag"], packed["failed"] = rows.value, rows.flag, rows.failed
         self._changed(rows.time, rows.series)
+        self._writer.put(Scans(rows.time, packed), OTHER)
+
+    def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
+        """Change the layers of one series at these times; a derived row that is not there is made."""
+        packed = empty_rows(len(layer.time))
+        packed["series"], packed["calibration"] = series, layer.calibration
+        packed["value"] = layer.value if derived else np.where(layer.calibration == 0, np.nan, layer.value)
+        packed["flag"], packed["failed"] = layer.flag, layer.failed
+        self._changed(layer.time, series)
+        self._writer.put(Scans(layer.time, packed), OTHER if derived else LAYER)
+
+    def settle(self) -> None:
+        """Write what waits; the commit of the transaction makes it durable."""
+        self._writer.flush()
 
     def counted(self, series: Iterable[int], first: int, last: int) -> dict[int, Counted]:
         """Return what records said of these series from first to last (times, both included)."""
         return {
-            number: Counted(rows["time"], rows["count"], (rows["failed"] & Test.STATION) > 0)
-            for number, rows in self._columns(series, first, last).items()
-            if len(rows["time"])
+            number: Counted(time, _ints(rows["count"]), (rows["failed"] & Test.STATION) > 0)
+            for number, (time, rows) in self._split(series, first, last, observed_only=True).items()
+            if len(time)
         }
 
     def layers(self, series: Iterable[int], first: int, last: int) -> dict[int, Layer]:
         """Return the layers of these series as they are stored; derived series too."""
         return {
-            number: Layer(*(rows[name] for name in ("time", "value", "calibration", "flag", "failed")))
-            for number, rows in self._columns(series, first, last, observed_only=False).items()
+            number: Layer(
+                *(time, np.array(rows["value"]), _ints(rows["calibration"])),
+                *(np.array(rows["flag"]), _ints(rows["failed"])),
+            )
+            for number, (time, rows) in self._split(series, first, last).items()
         }
 
     def shown(self, scales: Mapping[int, float], first: int, last: int) -> dict[int, Shown]:
         """Return what people see of series from first to last (times, both included); count / scale is a value."""
         found = {}
-        for number, rows in self._columns(scales, first, last, observed_only=False).items():
+        for number, (time, rows) in self._split(scales, first, last).items():
             counted = np.where(rows["count"] == MISSING, np.nan, rows["count"] / scales[number])
             value = np.where(np.isnan(rows["value"]), counted, rows["value"])
-            found[number] = Shown(rows["time"], value, rows["flag"])
+            found[number] = Shown(time, value, np.array(rows["flag"]))
         return found
 
     def logged(self, series: Iterable[int], first: int, last: int) -> dict[int, Logged]:
         """Return everything of these series from first to last (times, both included)."""
         return {
-            number: Logged(*(rows[name] for name in Logged.__dataclass_fields__))
-            for number, rows in self._columns(series, first, last, observed_only=False).items()
+            number: Logged(
+                *(time, _ints(rows["count"]), np.array(rows["value"]), _ints(rows["calibration"])),
+                *(np.array(rows["flag"]), _ints(rows["failed"]), _ints(rows["journal"]), _ints(rows["seq"])),
+            )
+            for number, (time, rows) in self._split(series, first, last).items()
         }
 
     def counts(self, series: Iterable[int], first: int, last: int) -> dict[int, tuple[int, int]]:
         """Return (rows, rows of flag 1 or 2 with a value or a count) by series; one without a row is not there."""
-        rows = self._db.execute(_COUNTS, (MISSING, first, last, json.dumps(sorted(series))))
-        return {number: (came, usable or 0) for number, came, usable in rows}
-
-    def settle(self) -> None:
-        """Return: the commit of the transaction makes it durable."""
-
-    def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
-        """Change the layers of one series at these times; a derived row that is not there is made."""
-        value = layer.value.astype(object)
-        value[np.isnan(layer.value) if derived else layer.calibration == 0] = None
-        of = np.full(len(layer.time), series)
-        columns = (value, layer.calibration, layer.flag, layer.failed, layer.time, of)
-        self._db.executemany(
-            _PUT_DERIVED if derived else _PUT_OBSERVED, zip(*(column.tolist() for column in columns), strict=True)
-        )
-        self._changed(layer.time, series)
+        found = {}
+        for number, (time, rows) in self._split(series, first, last).items():
+            usable = (rows["flag"] == GOOD) | (rows["flag"] == NOT_EVALUATED)
+            usable &= ~np.isnan(rows["value"]) | (rows["count"] != MISSING)
+            if len(time):
+                found[number] = (len(time), int(usable.sum()))
+        return found
 
     def blocks(self, series: Iterable[int], block_s: int, shift_s: int = 0) -> list[int]:
         """Return the beginnings of the blocks of time (multiples of block_s) that have a row of these series at
         begin + shift_s <= time < begin + shift_s + block_s."""
-        rows = self._db.execute(
-            "SELECT DISTINCT (time - ?) / ? * ? FROM log WHERE series IN (SELECT value FROM json_each(?)) ORDER BY 1",
-            (shift_s, block_s, block_s, json.dumps(sorted(series))),
-        )
-        return [row[0] for row in rows]
+        self.settle()
+        wanted = list(series)
+        perhaps = self._db.execute(
+            "SELECT DISTINCT (time - ?) / ? * ? FROM scans WHERE series_group IN (SELECT value FROM json_each(?))"
+            " ORDER BY 1",
+            (shift_s, block_s, block_s, json.dumps(_groups(wanted))),
+        ).fetchall()
+        spans = ((begin, begin + shift_s, begin + shift_s + block_s - 1) for (begin,) in perhaps)
+        return [begin for begin, first, last in spans if len(self._read(wanted, first, last).time)]
 
     def newest_time(self, until: int) -> int | None:
         """Return the time of the newest row that is not after `until`, of any series; None when there is none."""
-        row = self._db.execute("SELECT max(time) FROM log WHERE time <= ?", (until,)).fetchone()
+        self.settle()
+        row = self._db.execute("SELECT max(time) FROM scans WHERE time <= ?", (until,)).fetchone()
         return None if row[0] is None else int(row[0])
 
     def oldest_time(self, since: int) -> int | None:
         """Return the time of the oldest row that is not before `since`, of any series; None when there is none."""
-        row = self._db.execute("SELECT min(time) FROM log WHERE time >= ?", (since,)).fetchone()
+        self.settle()
+        row = self._db.execute("SELECT min(time) FROM scans WHERE time >= ?", (since,)).fetchone()
         return None if row[0] is None else int(row[0])
 
-    def _columns(
-        self, series: Iterable[int], first: int, last: int, *, observed_only: bool = True
-    ) -> dict[int, dict[str, npt.NDArray[Any]]]:
+    def _read(self, wanted: list[int], first: int, last: int) -> Scans:
+        found = read_scans(self._db, _groups(wanted), first, last)
+        return found.take(np.isin(found.rows["series"], np.array(wanted, np.int64)))
+
+    def _split(
+        self, series: Iterable[int], first: int, last: int, *, observed_only: bool = False
+    ) -> dict[int, tuple[Ints, Rows]]:
+        """Return times and rows by series."""
+        self.settle()
         wanted = sorted(series)
-        query = _OBSERVED_ROWS if observed_only else _ROWS
-        rows: list[tuple[Any, ...]] = self._db.execute(query, (first, last, json.dumps(wanted))).fetchall()
-        columns_of: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 9
-        number, time, count, value, calibration, flag, failed, journal, seq = columns_of
-        of = np.array(number, np.int64)
-        columns: dict[str, npt.NDArray[Any]] = {
-            "time": np.array(time, np.int64),
-            "count": np.array([MISSING if one is None else one for one in count], np.int64),
-            "value": np.array([np.nan if one is None else one for one in value], np.float64),
-            "calibration": np.array(calibration, np.int64),
-            "flag": np.array(flag, np.uint8),
-            "failed": np.array(failed, np.int64),
-            "journal": np.array([NOBODY if one is None else one for one in journal], np.int64),
-            "seq": np.array([0 if one is None else one for one in seq], np.int64),
-        }
+        found = self._read(wanted, first, last)
+        if observed_only:
+            found = found.take(found.rows["journal"] != NOBODY)
+        of = found.rows["series"]
         order = np.argsort(of, kind="stable")  # the log is in order of time, so each series stays so
         edges = np.searchsorted(of[order], [*wanted, np.iinfo(np.int64).max])
-        return {
-            one: {name: column[order[edges[at] : edges[at + 1]]] for name, column in columns.items()}
-            for at, one in enumerate(wanted)
-        }
+        parts = ((one, order[edges[at] : edges[at + 1]]) for at, one in enumerate(wanted))
+        return {one: (found.time[rows], found.rows[rows]) for one, rows in parts}
 
-    def _is_in(self, rows: Observed, row: int) -> bool:
-        key = (int(rows.time[row]), int(rows.series[row]))
-        winner = self._db.execute("SELECT journal, seq FROM log WHERE time = ? AND series = ?", key).fetchone()
-        return bool(winner == (int(rows.journal[row]), int(rows.seq[row])))
+
+def _groups(series: Iterable[int]) -> list[int]:
+    return sorted({number >> GROUP_BITS for number in series})
+
+
+def _ints(column: npt.NDArray[Any]) -> Ints:
+    return column.astype(np.int64)
 
 
 class LogStore:
     """Observations in the SQLite file of the books: an ObservationStore."""
 
+    def __init__(self) -> None:
+        self._newest = NewestScans()
+
     def writer(self, books: Connection, _names: Names, changed: Changed) -> ObservationLog:
         """Return the log within the writer's transaction."""
-        return ObservationLog(raw(books), changed)
+        return ObservationLog(raw(books), changed, self._newest)
 
     def reader(self, books: Connection, _names: Names) -> ObservationLog:
         """Return the log within a reading transaction."""
-        return ObservationLog(raw(books), _nothing)
+        return ObservationLog(raw(books))
 
 
 def _nothing(_times: Ints, _series: Ints | int) -> None:

@@ -66,6 +66,7 @@ from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.rollup_marks import Marks, mark_all, waiting
 from cloud_ingest.rollup_table import RollupTable
+from cloud_ingest.scans import free_number
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
 from cloud_ingest.topics import RECORDS, SHARDS, shard_of
 from firmware.record import BATCH_HEADER_SIZE, SIZE
@@ -312,10 +313,19 @@ class Transaction:
         """Return the number of a series; a new one is made on first sight."""
         number = self._store.series.get(key)
         if number is None:
-            c = tables.series.c
-            (number,) = self._store.numbers(tables.series, c.station, c.sensor, c.parameter, values=[key])
+            number = self._new_series(key)
             self._store.series[key] = number
             self._store.keys[number] = key
+        return number
+
+    def _new_series(self, key: SeriesKey) -> int:
+        """Enter a series; the log wants a station's series side by side."""
+        series = tables.series
+        if self._db.dialect.name != "sqlite":
+            of = (series.c.station, series.c.sensor, series.c.parameter)
+            return self._store.numbers(series, *of, values=[key])[0]
+        number = free_number(self._store.keys, key.station)
+        self._db.execute(insert(series).values(id=number, **key._asdict()))
         return number
 
     def journal_number(self, station: str, journal: int) -> int:

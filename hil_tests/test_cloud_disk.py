@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, batch, free_port, minutes, until
+from cloud_ingest.tests.log_as_table import with_log
 from simulators.disk.shim import Faults, ShimMissing, environment
 
 ROUNDS = ((errno.ENOSPC, 1000), (errno.EIO, 1000), (errno.EROFS, 1000), (errno.EIO, 100), (errno.ENOSPC, 30))
@@ -48,7 +49,7 @@ def test_what_a_failing_disk_did_not_store_was_not_committed_and_comes_when_it_w
         gateway.close()
         broker.kill()
     with closing(sqlite3.connect(tmp_path / "state" / "store.sqlite")) as store:
-        rows = store.execute("SELECT count(*), count(DISTINCT seq) FROM log WHERE seq IS NOT NULL").fetchone()
+        rows = with_log(store).execute("SELECT count(*), count(DISTINCT seq) FROM log WHERE seq IS NOT NULL").fetchone()
         whole = store.execute("PRAGMA integrity_check").fetchone()
     assert (code, rows, whole) == (0, (100 * sent, 100 * sent), ("ok",))
 
@@ -56,7 +57,8 @@ def test_what_a_failing_disk_did_not_store_was_not_committed_and_comes_when_it_w
 def _has(folder: Path, first: int, last: int) -> bool:
     """Whether all these numbers are in the store, as another process sees it."""
     with closing(sqlite3.connect(folder / "state" / "store.sqlite")) as store:
-        found = store.execute("SELECT count(DISTINCT seq) FROM log WHERE seq BETWEEN ? AND ?", (first, last)).fetchone()
+        said = with_log(store).execute("SELECT count(DISTINCT seq) FROM log WHERE seq BETWEEN ? AND ?", (first, last))
+        found = said.fetchone()
     return bool(found == (last - first + 1,))
 
 

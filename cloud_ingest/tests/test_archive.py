@@ -25,6 +25,7 @@ from cloud_ingest.ingest import Outcome
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.field import JOURNAL, PRESSURE, Broker, GatewaySide, a_cloud, batch, minutes, until
+from cloud_ingest.tests.log_as_table import change_log
 from cloud_ingest.tests.test_commands import tram_cloud
 from cloud_ingest.tests.test_ingest import Bench
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, Record
@@ -191,9 +192,7 @@ def test_without_remove_the_store_keeps_everything(archive: Archive) -> None:
 
 def test_what_changed_since_it_was_archived_stays(archive: Archive) -> None:
     archive.run("--before", BEFORE)
-    with sqlite3.connect(archive.folder / "state" / "store.sqlite") as store:
-        store.execute("UPDATE log SET flag = 4 WHERE seq = 7")
-    store.close()
+    change_log(archive.folder / "state" / "store.sqlite", "UPDATE log SET flag = 4 WHERE seq = 7")
     code, output = archive.run()
     assert (code, json.loads(output)["removed"]["observations_kept"]) == (0, 1)
     assert archive.bench.rows(f"SELECT seq, flag FROM log WHERE time <= {Y2024}") == [(7, 4)]

@@ -15,6 +15,7 @@ import pytest
 from cloud_ingest.store import Store
 from cloud_ingest.tests.disk import a_disk
 from cloud_ingest.tests.field import JOURNAL, T0, Broker, GatewaySide, a_cloud, batch, damaged, minutes, until
+from cloud_ingest.tests.log_as_table import with_log
 from cloud_ingest.tests.test_commands import tram_cloud
 from cloud_ingest.tests.test_ingest import Bench
 
@@ -89,7 +90,11 @@ def test_a_backup_taken_while_ingest_writes_is_whole_and_what_came_after_is_sent
         until(lambda: stored(cloud.get("/api/v1/ledger")) == [[1, 16000]], "all that came after the backup", 60)
         ledger = cloud.get("/api/v1/ledger")[0]
     with sqlite3.connect(cloud.folder / "state" / "store.sqlite") as store:
-        records = store.execute("SELECT count(*), count(DISTINCT seq) FROM log WHERE journal IS NOT NULL").fetchone()
+        records = (
+            with_log(store)
+            .execute("SELECT count(*), count(DISTINCT seq) FROM log WHERE journal IS NOT NULL")
+            .fetchone()
+        )
         raw = store.execute("SELECT sum(length(records)) FROM raw").fetchone()
     store.close()
 

@@ -34,6 +34,7 @@ from cloud_ingest.tests.field import (
     minutes,
     records_topic,
 )
+from cloud_ingest.tests.log_as_table import with_log
 from cloud_ingest.tests.test_decode import RECORDS
 from cloud_ingest.tests.test_ledger import members
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, MISSING, Record
@@ -84,7 +85,7 @@ class Bench:
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         with sqlite3.connect(self.folder / DATABASE) as connection:
-            found = connection.execute(query).fetchall()
+            found = with_log(connection).execute(query).fetchall()
         connection.close()
         return found
 

@@ -175,8 +175,8 @@ def test_what_a_record_said_comes_back_to_the_last_bit(kept: Kept) -> None:
 @both
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 1.7976931348623157e308, -2.5e-7, 12.0])
 def test_a_calibrated_value_comes_back_to_the_last_bit(kept: Kept, value: float) -> None:
-    kept.add((T0, 5, A, 1), value=value, calibration=3, flag=3, failed=1 << 40)
-    assert kept.logged() == [(T0, 5, value, 3, 3, 1 << 40, A, 1)]
+    kept.add((T0, 5, A, 1), value=value, calibration=3, flag=3, failed=1 << 31)
+    assert kept.logged() == [(T0, 5, value, 3, 3, 1 << 31, A, 1)]
 
 
 @both

@@ -21,6 +21,7 @@ from cloud_ingest.database import Database
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.field import EC25, T0, batch, free_port, minutes, until
+from cloud_ingest.tests.log_as_table import put_back, with_log
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.tests.test_review import calibration
 from cloud_ingest.tests.test_rollups import RAIN, WIND_FROM, WIND_SPEED, minutes_of
@@ -163,8 +164,10 @@ def test_suspect_values_count_only_when_asked_for(office: Office) -> None:
     office.take(batch(minutes(3, first_time_s=MIDNIGHT + 60)))
     office.settle()
     with office.store.transaction():
+        with_log(office.file)
         office.file.execute("UPDATE log SET flag = 3 WHERE time = ?", (MIDNIGHT + 60,))
         office.file.execute("UPDATE log SET flag = 4 WHERE time = ?", (MIDNIGHT + 120,))
+        put_back(office.file)
         office.file.execute("INSERT INTO rollup_marks SELECT DISTINCT (time - 1) / 86400, series FROM log")
     path, span = f"{STATION}/aggregates/conductivity_25", {"from_": MIDNIGHT, "to": MIDNIGHT + 3600}
     strict, wide = office.get(path, **span), office.get(path, **span, suspect=True)

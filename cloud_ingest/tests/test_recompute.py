@@ -15,6 +15,7 @@ from cloud_ingest.commands import app
 from cloud_ingest.review import Review
 from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, T0, batch
+from cloud_ingest.tests.log_as_table import change_log
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.tests.test_review import records
 
@@ -55,10 +56,11 @@ def test_recomputing_from_raw_gives_bit_for_bit_what_live_ingest_gave(office: Of
 
 def test_a_layer_somebody_has_changed_in_the_file_is_found_and_made_again(office: Office) -> None:
     before = office.layers()
-    with sqlite3.connect(office.folder / DATABASE) as connection:
-        connection.execute("UPDATE log SET flag = 1, failed = 0 WHERE failed != 0")
-        connection.execute("DELETE FROM log WHERE journal IS NULL AND time = ?", (T0 + 600,))
-    connection.close()
+    change_log(
+        office.folder / DATABASE,
+        "UPDATE log SET flag = 1, failed = 0 WHERE failed != 0",
+        f"DELETE FROM log WHERE journal IS NULL AND time = {T0 + 600}",
+    )
     found = office.command("recompute", "--check", "--json")
     assert found.exit_code == 1
     assert json.loads(found.stdout)["layers"]["xuan-hoa"] >= 2

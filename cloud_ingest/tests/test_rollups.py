@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollup_reading import RollupReader
 from cloud_ingest.rollups import Measured, Rollups, longer, measured, scanned
-from cloud_ingest.store import Store
+from cloud_ingest.store import DATABASE, Store
 from cloud_ingest.tests.field import EC25, NETWORK, T0, batch
 from cloud_ingest.tests.test_ingest import SALINITY, Bench
 from cloud_ingest.tests.test_review import calibration
@@ -246,7 +247,7 @@ def test_archived_hours_stay_when_something_late_comes_for_their_day(bench: Benc
     roll(bench)
     hour = bench.rows("SELECT * FROM rollups WHERE level = 1 ORDER BY start")[0]
     with bench.store.transaction():
-        bench.file.execute("DELETE FROM log")
+        bench.file.execute("DELETE FROM scans")
         bench.file.execute(
             "INSERT INTO archives (digest, before, folder, made_at) VALUES ('x', ?, 'y', 0)", (T0 + 86400,)
         )
@@ -284,12 +285,11 @@ def test_a_store_from_before_there_were_rollups_is_marked_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = next(number for number, step in enumerate(schema._STEPS) if "CREATE TABLE rollups" in step)
-    with Store(tmp_path) as store, store.transaction() as transaction:
-        connection = raw(transaction._db)
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as connection:
+        connection.executescript("".join(schema._STEPS[:at]))
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute("INSERT INTO log (time, series, count, flag, journal, seq) VALUES (86400, 1, 5, 2, 1, 1)")
         connection.execute("INSERT INTO log (time, series, count, flag, journal, seq) VALUES (86401, 1, 5, 2, 1, 2)")
-        for table in ("rollups", "rollup_marks", "rollup_basis"):
-            connection.execute(f"DROP TABLE {table}")
         connection.execute(f"PRAGMA user_version = {at}")
     monkeypatch.setattr(schema, "_STEPS", schema._STEPS[: at + 1])
     with Store(tmp_path) as store, store.transaction() as transaction:

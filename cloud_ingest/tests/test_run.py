@@ -27,6 +27,7 @@ from cloud_ingest.tests.field import (
     minutes,
     until,
 )
+from cloud_ingest.tests.log_as_table import with_log
 
 RULES = """
 [[rule]]
@@ -119,7 +120,9 @@ def test_every_record_once_after_kill_9_in_mid_stream(broker: Broker, gateway: G
         gateway.await_commit(1, 36000)
         ledger = cloud.get("/api/v1/ledger")[0]
     with sqlite3.connect(cloud.folder / "state" / "store.sqlite") as store:
-        logged = store.execute("SELECT count(*), count(DISTINCT seq) FROM log WHERE seq IS NOT NULL").fetchone()
+        logged = (
+            with_log(store).execute("SELECT count(*), count(DISTINCT seq) FROM log WHERE seq IS NOT NULL").fetchone()
+        )
         raw = store.execute("SELECT sum(length(records)) FROM raw").fetchone()
     store.close()
     assert known < 36000, "it was killed too late to show anything"

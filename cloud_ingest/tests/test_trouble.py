@@ -12,6 +12,7 @@ import pytest
 
 from cloud_ingest.tests.disk import a_disk, fill, remount
 from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, a_cloud, batch, minutes, until
+from cloud_ingest.tests.log_as_table import with_log
 
 DISK_BYTES = 8 << 20
 RULES = '[[rule]]\nid = "rice"\nparameter = "salinity"\nthreshold = "rice"\n'
@@ -46,9 +47,11 @@ def some(number: int) -> bytes:
 
 def stored_once(cloud: Cloud, last: int) -> None:
     with sqlite3.connect(cloud.folder / "state" / "store.sqlite") as store:
-        found = store.execute(
-            "SELECT count(*), count(DISTINCT seq), max(seq) FROM log WHERE seq IS NOT NULL"
-        ).fetchone()
+        found = (
+            with_log(store)
+            .execute("SELECT count(*), count(DISTINCT seq), max(seq) FROM log WHERE seq IS NOT NULL")
+            .fetchone()
+        )
         raw = store.execute("SELECT sum(length(records)) FROM raw").fetchone()
     store.close()
     assert (found, raw) == ((last, last, last), (18 * last,))

@@ -24,6 +24,7 @@ from cloud_ingest.commanding.book import CommandBook
 from cloud_ingest.review import Review
 from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, JOURNAL, PRESSURE, T0, Broker, Cloud, batch, damaged, free_port, minutes
+from cloud_ingest.tests.log_as_table import with_log
 from cloud_ingest.tests.test_commanding import Wall, signed
 from cloud_ingest.tests.test_ingest import NOW, SALINITY, Bench
 from firmware.record import EVENT_BOOT, EVENT_OVERWRITTEN, Record
@@ -58,10 +59,14 @@ def older_store(folder: Path, today: Path, version: int) -> Path:
     folder.mkdir()
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
+        schema.register_functions(connection)
         connection.executescript("".join(schema._STEPS[:version]))
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version}")
-    fill(folder / DATABASE, today / DATABASE)
+    with closing(sqlite3.connect(today / DATABASE)) as newest, closing(sqlite3.connect(folder / "today")) as copy:
+        newest.backup(copy)
+        with_log(copy, kind="").commit()
+    fill(folder / DATABASE, folder / "today")
     return folder
 
 
