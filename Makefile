@@ -5,7 +5,7 @@ SEED ?= 0
 BIN := .venv/bin
 HOST_PACKAGES := station_config edge_gateway cloud_ingest alerts simulators hil_tests benchmarks
 
-.PHONY: help demo test check bench cuts chaos soak format lock
+.PHONY: help demo test check bench cuts chaos fuzz soak format lock
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -42,6 +42,10 @@ cuts:  ## cut the power at every write of board and gateway, print what was lost
 chaos:  ## break everything by a seeded plan, account for every record (MINUTES=10 SEED=7, ARGS=--json)
 	@.ci/setup test
 	@$(BIN)/python -m hil_tests.chaos --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+fuzz:  ## fuzz every parser, two at a time (MINUTES=10 SEED=7, ARGS="network-toml commit", ARGS="--replay FILE TARGET")
+	@.ci/setup test
+	@$(BIN)/python -m hil_tests.fuzz --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 soak:  ## the long runs: a station's 100,000 sample cycles, and what else is marked so
 	@.ci/setup test

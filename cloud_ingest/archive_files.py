@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_ingest.backup import MANIFEST, file_digest, sync_folder, write_durably
 from cloud_ingest.errors import BackupRefused
@@ -39,7 +39,7 @@ class _Entry(BaseModel):
 class ArchiveFile(_Entry):
     """One Parquet file; `seqs` by journal (eight hex digits) only for records."""
 
-    path: str
+    path: str = Field(pattern=r"^(observations|records)/station=[a-z0-9-]{1,32}/month=\d{4}-\d{2}/\w{1,16}\.parquet$")
     kind: Kind
     station: str
     month: str

@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_ingest.errors import BackupRefused
 from cloud_ingest.ledger import Range, RangeSet
@@ -25,6 +25,15 @@ from firmware.record import SIZE
 MANIFEST = "manifest.json"
 FORMAT: Literal["tram-backup-1"] = "tram-backup-1"
 BLOCK = 1 << 20
+
+
+def _go_up(ranges: list[Range]) -> list[Range]:
+    if any(last < first for first, last in ranges):
+        raise ValueError("a range ends before it begins")
+    return ranges
+
+
+Ranges = Annotated[list[Range], AfterValidator(_go_up)]
 
 
 class _Entry(BaseModel):
@@ -47,9 +56,9 @@ class JournalCopy(_Entry):
     journal: int
     records: int
     raw_sha256: str
-    stored: list[Range]
-    unusable: list[Range]
-    archived: list[Range] = []
+    stored: Ranges
+    unusable: Ranges
+    archived: Ranges = []
 
 
 class Manifest(_Entry):
@@ -124,7 +133,7 @@ def content(folder: Path) -> Content:
                 databases[file.name] = _describe(file, connection)
                 if file.name == DATABASE:
                     journals = [_journal(connection, *row) for row in _journals(connection)]
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError, ValidationError) as error:
             raise BackupRefused(f"{file.name}: damaged: {error}") from None
     return Content(databases=databases, journals=journals)
 

@@ -23,9 +23,7 @@ from pydantic import Field
 from cloud_ingest.observation_settings import ObservationSettings, observation_faults
 from station_config.broker_link import BrokerLink, broker_faults
 from station_config.errors import ConfigurationError
-from station_config.toml_config import Fault, StrictModel, Table, load
-
-FilePath = Path
+from station_config.toml_config import Fault, FilePath, StrictModel, Table, load
 
 
 class BrokerSettings(BrokerLink):

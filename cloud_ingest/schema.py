@@ -235,6 +235,8 @@ def sqlite_errors() -> Iterator[None]:
     """Turn SQLite's errors into ours: what may pass by itself, and what needs an operator."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite tells of damage in the damaged bytes' own words
+        raise StoreRefused("the store is damaged; restore the newest backup into state_dir") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _MAY_PASS:

@@ -13,10 +13,20 @@ from edge_gateway.endpoint import Endpoint, parse_port
 from edge_gateway.modbus_units import modbus_faults
 from edge_gateway.warning_configuration import WarningConfiguration, warning_faults
 from station_config.broker_link import BrokerLink, broker_faults
-from station_config.toml_config import Fault, KeyPath, Several, StrictModel, Table, load, repeated, rows
+from station_config.toml_config import (
+    Fault,
+    FilePath,
+    KeyPath,
+    Several,
+    StrictModel,
+    Table,
+    load,
+    plain,
+    repeated,
+    rows,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
-FilePath = Annotated[Path, Field(strict=False)]
 MEBIBYTE = 1 << 20
 
 
@@ -181,9 +191,9 @@ def _conflicts(data: Table) -> Iterator[Fault]:
     ids = [((*path, "id"), row.get("id")) for path, row, _ in stations]
     directs = list(rows(data, "direct"))
     yield from repeated([*ids, *(((*path, "station"), row.get("station")) for path, row in directs)], "this station")
-    used = {row.get("line") for _, row in directs}
+    used = {plain(row, "line") for _, row in directs}
     for path, row in lines:
-        if not row.get("station") and row.get("name") not in used:
+        if not row.get("station") and plain(row, "name") not in used:
             yield Fault(path, "nothing is on this line: give it [[line.station]] tables, or a [[direct]] that names it")
     yield from _serial_settings_of_tcp(lines)
     for at, _line in lines:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from station_config.errors import ConfigurationError
 from station_config.network import load_network
-from station_config.toml_config import Fault, Table, rows
+from station_config.toml_config import Fault, Table, plain, rows
 
 
 class Assigned(NamedTuple):
@@ -45,8 +45,8 @@ def modbus_faults(data: Table, folder: Path) -> Iterator[Fault]:
 
 def _addresses(data: Table, folder: Path) -> dict[str, int]:
     stations = [row for _, line in rows(data, "line") for _, row in rows(line, "station")]
-    addresses = {row.get("id"): row.get("address") for row in stations}
-    directs = {row.get("station") for _, row in rows(data, "direct")}
+    addresses = {plain(row, "id"): plain(row, "address") for row in stations}
+    directs = {plain(row, "station") for _, row in rows(data, "direct")}
     if directs and isinstance(data.get("network"), str):
         try:
             known = load_network(folder / data["network"]).stations

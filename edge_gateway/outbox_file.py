@@ -100,6 +100,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
         bring_up_to_date(connection)
+    except UnicodeDecodeError as error:  # SQLite tells of damage in the damaged bytes' own words
+        raise OutboxDamaged(f"{path}: its table of contents is damaged") from error
     except sqlite3.Error as error:
         raise translated(error, path) from error
 

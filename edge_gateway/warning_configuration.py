@@ -17,9 +17,8 @@ from alerts.configuration import AlertConfiguration, load_alerts
 from alerts.subscriptions import normalise_phone
 from station_config.errors import ConfigurationError
 from station_config.network import Network, load_network
-from station_config.toml_config import Fault, Several, StrictModel, Table, repeated, rows
+from station_config.toml_config import Fault, FilePath, Several, StrictModel, Table, repeated, rows
 
-FilePath = Annotated[Path, Field(strict=False)]
 RECIPIENTS_AT_MOST = 20  # one modem tells them one after the other, a few seconds each
 
 

@@ -105,8 +105,8 @@ def read_series(path: Path, standard_time_h: float | None = None) -> Series:
     """
     try:
         with _opened(path) as file:
-            rows = csv.DictReader(file)
-            columns = [column.strip() for column in rows.fieldnames or ()]
+            rows = csv.DictReader(file, restval="")  # a line that was cut off
+            columns = rows.fieldnames = [column.strip() for column in rows.fieldnames or ()]
             if set(_CDMO_COLUMNS) <= set(columns):
                 return _series(path, list(_cdmo_rows(path, rows, standard_time_h)))
             if set(_UTC_COLUMNS) <= set(columns):

@@ -18,13 +18,11 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field
 
 from station_config.certificates import TlsFiles, broker_file_faults
-from station_config.toml_config import Fault, Several, StrictModel, Table
+from station_config.toml_config import Fault, FilePath, Several, StrictModel, Table
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 PORT, TLS_PORT = 1883, 8883
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:([0-9]{1,5}))?")
-
-FilePath = Annotated[Path, Field(strict=False)]
 
 
 class BrokerAddress(NamedTuple):

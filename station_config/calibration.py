@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     Times = npt.NDArray[np.int64]
     Values = npt.NDArray[np.float64]
 
-Coefficients = Annotated[Several[float], Field(min_length=1, max_length=6)]
+Time = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]  # a record can have no other
+Coefficient = Annotated[float, Field(ge=-1e12, le=1e12)]  # beyond, a value would not be a number any more
+Coefficients = Annotated[Several[Coefficient], Field(min_length=1, max_length=6)]
 
 
 class Calibration(StrictModel):
@@ -35,17 +37,17 @@ class Calibration(StrictModel):
     Times are unix seconds UTC. `drift_to` are the coefficients at `valid_to`, where a drift was found.
     """
 
-    id: int = Field(ge=1)
+    id: int = Field(ge=1, le=1 << 53)
     station: str
     sensor: int = Field(ge=0, le=255)
     parameter: str
-    valid_from: int
-    valid_to: int | None = None
+    valid_from: Time
+    valid_to: Time | None = None
     coefficients: Coefficients
     drift_to: Coefficients | None = None
-    entered_at: int
+    entered_at: Time
     entered_by: str = Field(min_length=1)
-    withdrawn_at: int | None = None
+    withdrawn_at: Time | None = None
     note: str = ""
 
     @model_validator(mode="after")

@@ -135,6 +135,7 @@ def _unknown(data: Table) -> Iterator[Fault]:
     for name, row in data.items():
         if name not in names:
             yield Fault((name,), "no parameter of this name in parameters.toml")
-        for needed in row.get("needs", ()) if isinstance(row, dict) else ():
-            if needed not in names:
+        needs = row.get("needs") if isinstance(row, dict) else None
+        for needed in needs if isinstance(needs, list) else ():
+            if isinstance(needed, str) and needed not in names:
                 yield Fault((name, "needs"), f"no parameter {needed!r} in parameters.toml")

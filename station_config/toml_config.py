@@ -13,13 +13,22 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from station_config.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
 Item = TypeVar("Item")
 Several = Annotated[tuple[Item, ...], Field(strict=False)]  # a TOML array as a tuple: strict models want to be told
+
+
+def _can_be_named(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("not the name of a file: there is a NUL in it")
+    return path
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_can_be_named)]
 KeyPath = tuple[str | int, ...]
 Table = dict[str, Any]
 
@@ -53,6 +62,8 @@ def load(path: Path, model: type[Model], check: Check | None = None) -> Model:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except ValueError:  # a NUL in it
+        raise ConfigurationError(f"{str(path)!r}: not the name of a file") from None
     return parse(text, model, str(path), check)
 
 
@@ -81,11 +92,18 @@ def rows(data: object, key: str, at: KeyPath = ()) -> Iterator[tuple[KeyPath, Ta
             yield (*at, key, index), row
 
 
+def plain(row: Table, key: str) -> str | int | None:
+    """Return a row's text or whole number; None for all else, which the model refuses. For checks: it can be a key."""
+    value = row.get(key)
+    return value if isinstance(value, str | int) else None
+
+
 def repeated(values: Iterable[tuple[KeyPath, object]], what: str) -> Iterator[Fault]:
-    """Yield a fault for each value (a string or whole number) met before; others are left to the model."""
+    """Yield a fault for each value (a string, a whole number, some of them) met before; others are the model's."""
     first: dict[object, KeyPath] = {}
     for path, value in values:
-        if not isinstance(value, str | int | tuple):
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(part, str | int) for part in parts):
             continue
         if value in first:
             yield Fault(path, f"{what} is used twice, first at {dotted(first[value][:-1])}")

@@ -9,7 +9,7 @@ from station_config.board import board_configuration
 from station_config.errors import ConfigurationError
 from station_config.instruments import Instrument, SerialSettings, load_instruments
 from station_config.network import Network, Station, load_network
-from station_config.toml_config import Fault, KeyPath, Table, rows
+from station_config.toml_config import Fault, KeyPath, Table, plain, rows
 
 SERIAL_DEFAULTS = SerialSettings()
 
@@ -29,16 +29,16 @@ def direct_faults(data: Table, folder: Path) -> Iterator[Fault]:
         for line in str(error).splitlines():
             yield Fault(("network",), line)
         return
-    lines = {line.get("name"): line for _, line in rows(data, "line")}
+    lines = {plain(line, "name"): line for _, line in rows(data, "line")}
     for path, row in directs:
         yield from _row_faults(path, row, network, lines, data.get("id"))
     yield from _addresses_used_twice(directs, network, lines)
 
 
 def _row_faults(
-    path: KeyPath, row: Table, network: Network, lines: dict[object, Table], gateway: object
+    path: KeyPath, row: Table, network: Network, lines: dict[str | int | None, Table], gateway: object
 ) -> Iterator[Fault]:
-    line = lines.get(row.get("line"))
+    line = lines.get(plain(row, "line"))
     if line is None and isinstance(row.get("line"), str):
         known = ", ".join(str(name) for name in lines)
         yield Fault((*path, "line"), f"no [[line]] of this name; there is {known or 'none'}")
@@ -78,16 +78,16 @@ def _serial_misfits(
 
 
 def _addresses_used_twice(
-    directs: list[tuple[KeyPath, Table]], network: Network, lines: dict[object, Table]
+    directs: list[tuple[KeyPath, Table]], network: Network, lines: dict[str | int | None, Table]
 ) -> Iterator[Fault]:
     """Yield instruments that have the address of a station, or of another station's instrument, on their line."""
     taken: dict[tuple[object, object], str] = {}
     for name, line in lines.items():
         for _, station in rows(line, "station"):
-            taken[name, station.get("address")] = f"station {station.get('id')}"
+            taken[name, plain(station, "address")] = f"station {station.get('id')}"
     for path, row in directs:
         for sensor in next((s.sensors for s in network.stations if s.id == row.get("station")), ()):
-            key = (row.get("line"), sensor.address)
+            key = (plain(row, "line"), sensor.address)
             if key in taken:
                 yield Fault(
                     (*path, "line"), f"address {sensor.address} of sensor {sensor.number} is {taken[key]} there"

@@ -150,7 +150,11 @@ class DirectJournal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # One thread at a time: the station's. It is not always the one that opened it.
         connection = self._sql = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        if [row[0] for row in connection.execute("PRAGMA quick_check(1)")] != ["ok"]:
+        try:
+            found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+        except UnicodeDecodeError:  # SQLite tells of damage in the damaged bytes' own words
+            found = []
+        if found != ["ok"]:
             raise _damaged("quick_check")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
