@@ -62,6 +62,12 @@ def archive(
     day = _day(before, configuration, datetime.fromtimestamp(now_s, registry.zone))
     if remove and day.timestamp() > now_s - YOUNGEST_REMOVED.total_seconds():
         _fail("--remove: only what is older than a year may go; archive without it, or name an earlier day", WRONG_USE)
+    if configuration.observations is not None:
+        _fail(
+            f"observations are in {configuration.observations.url}: archive bucket {configuration.observations.bucket}"
+            " there (influxd backup -portable, or an export of its measurement); raw records stay in the books",
+            WRONG_USE,
+        )
     database = configuration.state_dir / DATABASE
     if not database.exists():
         _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)

@@ -80,6 +80,10 @@ def _left_out(config: Path, configuration: CloudConfiguration) -> list[str]:
     secrets = (broker.password_file, broker.ca_file, broker.cert_file, broker.key_file, configuration.commands.key_file)
     token = None if configuration.sms is None else configuration.sms.token_file
     texts += [f"{file} (secret or certificate)" for file in (*secrets, token) if file is not None]
+    if configuration.observations is not None:
+        where = f"bucket {configuration.observations.bucket} of {configuration.observations.url}"
+        texts.append(f"{where} (observations: influxd backup; without it, tram-cloud restore has raw records only)")
+        texts.append(f"{configuration.observations.token_file} (secret)")
     if configuration.commands.database is not None:
         shown = make_url(configuration.commands.database).render_as_string(hide_password=True)
         texts.append(f"{shown} (commands: back it up with the database's own tool)")

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -32,11 +32,12 @@ from cloud_ingest.errors import CloudError
 from cloud_ingest.import_command import import_file, list_imports
 from cloud_ingest.layer_commands import calibration, recompute
 from cloud_ingest.ledger import Range
+from cloud_ingest.observation_log import LogStore
+from cloud_ingest.places import Places, database_of
 from cloud_ingest.quality_command import qc
 from cloud_ingest.query_command import query
-from cloud_ingest.reading import Journal, Reader
+from cloud_ingest.reading import Journal
 from cloud_ingest.set_aside_command import set_aside
-from cloud_ingest.store import DATABASE
 from firmware.record import CLOCK_UNSET_BELOW, MISSING, RecordError
 from station_config.clock import clock_from_environment
 from station_config.errors import StationConfigError
@@ -116,16 +117,13 @@ def audit(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     Example: tram-cloud audit --config cloud.toml --json
     """
-    import numpy as np
-
     with _failing(StationConfigError, code=WRONG_USE):
         configuration = load_configuration(config)
-    if not (configuration.state_dir / DATABASE).exists():
+    if not database_of(configuration).exists():
         _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)
-    with _failing(CloudError, code=FAILED):
-        reader = Reader(configuration.state_dir, np.full(256, np.nan))
+    places = Places(configuration.state_dir, database_of(configuration), LogStore())  # no observation is asked for
+    with _failing(CloudError, code=FAILED), closing(places.reader()) as reader:
         journals = reader.journals()
-        reader.close()
     report = [_account(journal) for journal in journals]
     if as_json:
         typer.echo(json.dumps(report))

@@ -7,6 +7,7 @@
     [alerts]              # rules = "rules.toml"
     [sms]                 # url, token_file
     [commands]            # key_file, repeat_s = 30, database = "postgresql://…"
+    [store]               # database = "postgresql://…": the books there, and not in state_dir
     [observations]        # url, bucket, org, token_file, ca_file: see observation_settings
     [retention]           # archive_after_years = 3: what tram-cloud archive takes without --before
 
@@ -66,6 +67,12 @@ class CommandSettings(StrictModel):
     database: str | None = Field(default=None, pattern=r"^[a-z0-9+]+://")
 
 
+class StoreSettings(StrictModel):
+    """Where the books are; in a SQLite file of state_dir unless this names a PostgreSQL database."""
+
+    database: str | None = Field(default=None, pattern=r"^postgresql(\+psycopg)?://[^/]+/.+")
+
+
 class RetentionSettings(StrictModel):
     """What a person archives. The store keeps everything for ever unless somebody runs tram-cloud archive --remove."""
 
@@ -83,6 +90,7 @@ class CloudConfiguration(StrictModel):
     sms: SmsSettings | None = None
     commands: CommandSettings = CommandSettings()
     retention: RetentionSettings = RetentionSettings()
+    store: StoreSettings = StoreSettings()
     observations: ObservationSettings | None = None
 
 

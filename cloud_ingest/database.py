@@ -28,6 +28,7 @@ from sqlalchemy import (
     event,
     func,
     literal,
+    make_url,
     select,
     text,
 )
@@ -93,6 +94,12 @@ class Database:
     def in_folder(cls, state_dir: Path) -> Database:
         """Return the place of the books of a state directory."""
         return cls.in_file(state_dir / DATABASE)
+
+    @classmethod
+    def at(cls, url: str) -> Database:
+        """Return the place that a URL names; postgresql:// means the driver that we bring."""
+        found = make_url(url)
+        return cls(found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found)
 
     @property
     def file(self) -> Path | None:

@@ -21,9 +21,9 @@ from cloud_ingest.import_book import BATCHES_AT_ONCE, ImportBook, ImportEntry, I
 from cloud_ingest.import_work import Imports
 from cloud_ingest.imports import Import, read_import
 from cloud_ingest.ingest import Ingest
+from cloud_ingest.places import opened_places
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
-from cloud_ingest.store import Store
 from station_config.errors import StationConfigError
 from station_config.instruments import load_instruments
 from station_config.network import load_network
@@ -148,7 +148,7 @@ def _hand_over(book: ImportBook, brought: Import, origin: Origin, progress: Prog
 def _work_off(configuration: CloudConfiguration, registry: Registry) -> bool:
     """Store what waits, and judge it, where no service does; return False when one is there."""
     try:
-        with Store(configuration.state_dir) as store:
+        with opened_places(configuration) as places, places.store() as store:
             imports = Imports(configuration.state_dir, Ingest(store, registry), store.owns)
             while imports.step(time.time(), clock_s=0.0) is not None:
                 pass

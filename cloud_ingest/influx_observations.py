@@ -13,19 +13,21 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, SeriesKey, Shown
-from cloud_ingest.influx_codec import beginning, derived_lines, layer_lines, observed_lines, packed
-from cloud_ingest.influx_link import InfluxLink
+from cloud_ingest.errors import StoreRefused
+from cloud_ingest.influx_codec import LAST_TIME, beginning, derived_lines, layer_lines, observed_lines, packed, question
+from cloud_ingest.influx_link import Denied, InfluxLink
 from cloud_ingest.influx_reading import InfluxReader, clusters
 from cloud_ingest.observation_settings import ObservationSettings
 from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
 
+FOR_EVER = ("0s", "0", "", None)
 LINES_AT_ONCE = 10_000  # about 1.2 MB, less than any server's limit
 
 
@@ -48,6 +50,31 @@ class InfluxStore:
     def reader(self, _books: Connection, names: Names) -> InfluxReader:
         """Return the view of somebody who reads."""
         return InfluxReader(self.link, names)
+
+
+def faults_of(link: InfluxLink, settings: ObservationSettings) -> Iterator[str]:
+    """Yield what an operator should know of the database. Raises StoreRefused, StoreUnavailable."""
+    try:
+        list(link.ask(question(("flag",), None, (), 0, LAST_TIME, limit=1)))
+    except Denied as error:
+        raise StoreRefused(str(error)) from None
+    try:
+        yield from _finite(link, settings)
+    except Denied as error:
+        yield f"whether bucket {settings.bucket} keeps everything for ever cannot be asked: {error}"
+
+
+def _finite(link: InfluxLink, settings: ObservationSettings) -> Iterator[str]:
+    database, wanted = settings.place
+    for series in link.ask(f'SHOW RETENTION POLICIES ON "{database}"'):
+        for row in series.get("values", ()):
+            policy = dict(zip(series.get("columns", ()), row, strict=False))
+            meant = policy.get("name") == wanted if wanted else policy.get("default") is True
+            if meant and policy.get("duration") not in FOR_EVER:
+                yield (
+                    f"bucket {settings.bucket} forgets after {policy['duration']} (retention policy"
+                    f" {policy.get('name')}), and raw values are kept for ever: make it infinite"
+                )
 
 
 class NewestTimes:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from cloud_ingest import topics
+from cloud_ingest.errors import PointsRefused
 from cloud_ingest.gateway_messages import GatewayMessages, MessageRefused, Unreadable
 from cloud_ingest.intake import Arrived, Counts, Intake
 from cloud_ingest.observe import Observer
@@ -75,7 +76,10 @@ class Ingest:
             wanted = transaction.wanted_again(RETRIES_AT_ONCE)
         outcomes = []
         for aside, message in wanted:
-            outcomes.append(self.store_group([message], now_s))
+            try:
+                outcomes.append(self.store_group([message], now_s))
+            except PointsRefused as error:
+                self.set_aside(message, str(error), now_s)
             with self._store.transaction() as transaction:
                 gone = transaction.settle(aside)
             log.info("tried again", set_aside=aside.id, topic=aside.topic, stored=gone)

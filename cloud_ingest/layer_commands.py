@@ -22,9 +22,10 @@ from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.configuration import CloudConfiguration, load_configuration
 from cloud_ingest.database import Database
 from cloud_ingest.errors import CloudError
+from cloud_ingest.places import Places, database_of, opened_places
 from cloud_ingest.recompute import Recompute
 from cloud_ingest.registry import Registry
-from cloud_ingest.store import LOCK, Store
+from cloud_ingest.store import LOCK
 from station_config.calibration import Calibration
 from station_config.errors import StationConfigError
 from station_config.instruments import load_instruments
@@ -135,7 +136,7 @@ def recompute(
     if (as_of is None) != (out is None):
         _fail("--as-of and --out go together: the layers of another date are written to a file", WRONG_USE)
     registry = Registry(network, load_instruments(), load_parameters())
-    with _failing(), Recompute(configuration.state_dir, registry) as work:
+    with _failing(), opened_places(configuration) as places, places.recompute(registry) as work:
         if out is not None and as_of is not None:
             rows = work.write(out, station, _moment(as_of, network))
             typer.echo(json.dumps({"rows": rows}) if as_json else f"{out}: {rows} rows as of {as_of}")
@@ -147,11 +148,14 @@ def recompute(
             asked = work.ask(station)
             typer.echo(json.dumps({"asked": asked}) if as_json else f"the service makes {asked} stations again")
             return
-    with _failing(), Store(configuration.state_dir) as store, Progress(transient=True) as progress:
-        task = progress.add_task("stations", total=None)
-        work = Recompute(configuration.state_dir, registry)
-        work.run(store, station, lambda done, of: progress.update(task, completed=done, total=of))
+        _recompute_here(places, work, station)
     typer.echo(json.dumps({"recomputed": True}) if as_json else "all layers are made again")
+
+
+def _recompute_here(places: Places, work: Recompute, station: str | None) -> None:
+    with places.store() as store, Progress(transient=True) as progress:
+        task = progress.add_task("stations", total=None)
+        work.run(store, station, lambda done, of: progress.update(task, completed=done, total=of))
 
 
 def _report(layers: dict[str, int], rollups: dict[str, int], as_json: bool) -> None:
@@ -175,7 +179,7 @@ def _configured(config: Path) -> tuple[CloudConfiguration, Network]:
 
 
 def _database(configuration: CloudConfiguration) -> Database:
-    database = Database.in_folder(configuration.state_dir)
+    database = database_of(configuration)
     if not database.exists():
         _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)
     return database

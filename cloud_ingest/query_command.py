@@ -23,11 +23,10 @@ from cloud_ingest.configuration import load_configuration
 from cloud_ingest.csv_answers import Row, aggregate_rows, csv_text, points_rows
 from cloud_ingest.errors import CloudError, QuestionRefused
 from cloud_ingest.local_time import By
+from cloud_ingest.places import database_of, opened_places
 from cloud_ingest.quality import Test
 from cloud_ingest.queries import LayerName, Points, Sums, layer, sensor_of, series_numbers
-from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
-from cloud_ingest.store import DATABASE
 from station_config.clock import clock_from_environment
 from station_config.errors import StationConfigError
 from station_config.instruments import load_instruments
@@ -67,11 +66,12 @@ def query(
     known = None if parameter in set(Quantity) else _known(registry, parameter)
     now_s = int(clock_from_environment(os.environ).now())
     span = (_moment(begin, registry), now_s if end is None else _moment(end, registry))
-    if not (configuration.state_dir / DATABASE).exists():
+    if not database_of(configuration).exists():
         _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)
     with (
         _failing(),
-        closing(Reader(configuration.state_dir, registry.scale)) as reader,
+        opened_places(configuration) as places,
+        closing(places.reader(registry)) as reader,
         reader.snapshot() as moment,
     ):
         numbers = series_numbers(moment, station)

@@ -39,6 +39,7 @@ from cloud_ingest.import_work import Imports
 from cloud_ingest.ingest import Ingest
 from cloud_ingest.losses import LossTaker
 from cloud_ingest.metrics import Service
+from cloud_ingest.places import opened_places
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
@@ -91,8 +92,9 @@ def run(setup: Setup, listener: socket.socket) -> None:
     stop = threading.Event()
     state_dir = setup.configuration.state_dir
     with ExitStack() as stack:
-        store = stack.enter_context(Store(state_dir))
-        reader = Reader(state_dir, setup.registry.scale)
+        places = stack.enter_context(opened_places(setup.configuration))
+        store = stack.enter_context(places.store())
+        reader = places.reader(setup.registry)
         stack.callback(reader.close)
         inbox = Inbox()
         subscriber = Subscribers(setup.configuration.broker, inbox)

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud_ingest.configuration import load_configuration
-from cloud_ingest.database import Database
 from cloud_ingest.errors import ChangeRefused, CloudError
+from cloud_ingest.places import database_of
 from cloud_ingest.set_aside import Aside, Shelf
 from station_config.errors import StationConfigError
 
@@ -101,7 +101,7 @@ def retry(
 def _shelf(config: Path) -> Iterator[Shelf]:
     try:
         configuration = load_configuration(config)
-        database = Database.in_folder(configuration.state_dir)
+        database = database_of(configuration)
         if not database.exists():
             _fail(f"{configuration.state_dir}: no store here yet; tram-cloud run makes it", WRONG_USE)
         with Shelf(database) as shelf:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from cloud_ingest.errors import StoreRefused, StoreUnavailable
+from cloud_ingest.errors import PointsRefused, StoreRefused, StoreUnavailable
 from cloud_ingest.import_work import Imports
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.intake import Counts
@@ -121,6 +121,9 @@ class IngestWorker:
             if self.rollups is not None:
                 self.rollups.step(self.clock.now(), busy=busy)
         except StoreUnavailable:
+            return False
+        except PointsRefused as error:  # the review has to wait for somebody who mends the store
+            log.error("layers cannot be changed", reason=str(error))  # noqa: TRY400
             return False
         return any(work.is_due() for work in (self.imports, self.review, self.rollups) if work is not None)
 
