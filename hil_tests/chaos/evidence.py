@@ -61,9 +61,9 @@ class Evidence:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             plain = json.load(file)
         plain["injected"] = [Injected(**one) for one in plain["injected"]]
-        plain["snapshots"] = [Snapshot(at, _keyed(ranges)) for at, ranges in plain["snapshots"]]
-        for name in ("journals", "stored", "declared"):
-            plain[name] = _keyed(plain[name])
+        plain["snapshots"] = [Snapshot(at, _ranges(ranges)) for at, ranges in plain["snapshots"]]
+        plain |= {name: _keyed(plain[name]) for name in ("journals", "stored")}
+        plain["declared"] = _ranges(plain["declared"])
         return cls(**plain)
 
 
@@ -74,6 +74,10 @@ def records(rows: Rows) -> list[Record]:
 
 def _named(by_key: Mapping[Key, Any]) -> dict[str, Any]:
     return {f"{station}/{journal}": value for (station, journal), value in by_key.items()}
+
+
+def _ranges(by_name: Mapping[str, Sequence[Any]]) -> dict[Key, Ranges]:
+    return {key: [(first, last) for first, last in ranges] for key, ranges in _keyed(by_name).items()}
 
 
 def _keyed(by_name: Mapping[str, Sequence[Any]]) -> dict[Key, Any]:

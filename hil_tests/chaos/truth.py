@@ -44,8 +44,8 @@ class Series:
 
     @property
     def last_made(self) -> int:
-        """The highest number there is any trace of."""
-        return max((*self.journal, *self.stored), default=0)
+        """The highest number the station had when its journal was read; of a journal nobody has, the highest stored."""
+        return max(self.journal or self.stored, default=0)
 
 
 @dataclass

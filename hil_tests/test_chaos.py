@@ -1,0 +1,235 @@
+"""Chaos in small: a world of three stations for forty seconds, and the account that judges it, on its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from firmware.record import EVENT_CLOCK_SET, EVENT_OVERWRITTEN, NOT_EVALUATED, Record
+from hil_tests.chaos import truth
+from hil_tests.chaos.__main__ import EVIDENCE, judged_again, lay_out, run
+from hil_tests.chaos.alert_truth import (
+    CLEARED,
+    RAISED,
+    AlertAccount,
+    Certain,
+    Levels,
+    Seen,
+    certain_moments,
+    judge_events,
+    judge_messages,
+)
+from hil_tests.chaos.evidence import Evidence
+from hil_tests.chaos.layout import FULL, TINY
+from hil_tests.chaos.run import NOT_HERE, plan_for, quiet_s
+from hil_tests.chaos.truth import Series, Shown, Snapshot, Window
+from simulators.faults.catalogue import SCOPES, kinds
+from simulators.faults.parts import Begin, Parts, nothing_to_heal
+from simulators.virtual_board.build import build
+from simulators.virtual_board.errors import VirtualBoardMissing
+
+BEGIN = 1_772_000_000
+KEY = ("s01", 7)
+LEVELS = Levels("salt", 2.0, 1.8, dwell_s=300, stale_after_s=3600, margin_s=400)
+
+
+def record(seq: int, count: int = 100, parameter: int = 34, time: int | None = None) -> Record:
+    return Record(seq, BEGIN + 60 * seq if time is None else time, count, 1, parameter, NOT_EVALUATED)
+
+
+def journal(numbers: Sequence[int]) -> dict[int, Record]:
+    return {seq: record(seq) for seq in numbers}
+
+
+@given(made=st.integers(1, 60), data=st.data())
+def test_every_number_is_in_one_place_of_the_account(made: int, data: st.DataObject) -> None:
+    numbers = range(1, made + 1)
+    overwritten = data.draw(st.integers(0, made - 1))
+    stored = data.draw(st.sets(st.sampled_from(numbers)))
+    twice = data.draw(st.sets(st.sampled_from(sorted(stored)))) if stored else set()
+    declared = data.draw(st.sets(st.sampled_from(numbers)))
+    series = Series(
+        journal(range(overwritten + 1, made + 1)),
+        {seq: [record(seq)] * (2 if seq in twice else 1) for seq in stored},
+        [(seq, seq) for seq in declared],
+    )
+    found = truth.account_for(series)
+    assert found.made == made
+    assert found.stored + len(found.declared) + len(found.lost) == made
+    assert set(found.lost) == {s for s in numbers if s not in stored and (s > overwritten or s not in declared)}
+    assert set(found.duplicated) == twice
+    assert not found.different
+    assert not found.vanished
+
+
+def test_another_content_and_a_record_gone_from_its_journal_are_faults() -> None:
+    held = journal([1, 2, 4])
+    stored = {1: [record(1)], 2: [record(2, count=101)], 3: [record(3)], 4: [record(4)]}
+    found = truth.account_for(Series(held, stored))
+    assert (found.different, found.vanished, found.lost) == ([2], [3], [])
+
+
+def test_a_board_explains_by_its_event_as_many_numbers_as_it_says_and_no_more() -> None:
+    event = record(9, count=3, parameter=EVENT_OVERWRITTEN)
+    found = truth.account_for(Series({9: event}, {1: [record(1)], 2: [record(2)], 3: [record(3)], 9: [event]}))
+    assert (found.declared, found.lost) == ([6, 7, 8], [4, 5])
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 8)), min_size=1, max_size=20))
+def test_a_number_is_stored_at_the_first_snapshot_that_has_it(spans: list[tuple[int, int]]) -> None:
+    known: set[int] = set()
+    expected: dict[int, float] = {}
+    snapshots = []
+    for at, (first, more) in enumerate(spans):
+        new = set(range(first, first + more + 1)) - known
+        expected |= {seq: float(at) for seq in new}
+        known |= new
+        snapshots.append(Snapshot(float(at), {KEY: ranges_of(known)}))
+    assert truth.stored_at(snapshots)[KEY] == expected
+
+
+def ranges_of(numbers: set[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for seq in sorted(numbers):
+        if found and found[-1][1] == seq - 1:
+            found[-1] = (found[-1][0], seq)
+        else:
+            found.append((seq, seq))
+    return found
+
+
+def test_what_is_in_flight_was_made_and_is_not_stored_whatever_its_clock_says() -> None:
+    made = journal(range(1, 11)) | {4: record(4, time=30), 5: record(5, time=BEGIN + 10**8)}  # unset; years ahead
+    stored = {seq: BEGIN + 60.0 * seq + 90 for seq in range(1, 8)}
+    seqs, times = truth.made_at(made, stored, BEGIN, BEGIN + 10**6)
+    assert times == sorted(times)
+    assert truth.in_flight(seqs, times, stored, BEGIN + 60 * 6 + 1) == [5, 6]
+    assert truth.in_flight(seqs, times, stored, BEGIN + 10**6) == [8, 9, 10]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=3, max_size=12), st.data())
+def test_a_mean_of_successive_answers_is_exact_and_a_strange_value_is_outside(
+    values: list[float], data: st.DataObject
+) -> None:
+    shown = [Shown(BEGIN + 20.0 * at, value) for at, value in enumerate(values)]
+    begin = data.draw(st.integers(0, len(values) - 3))
+    count = round(sum(values[begin : begin + 3]) / 3)
+    window = Window(400, 400)
+    assert truth.judge_value(count, [BEGIN], shown, window) == truth.EXACT
+    assert truth.judge_value(round(max(values) * 1.1) + 10, [BEGIN], shown, window) == truth.OUTSIDE
+    assert truth.judge_value(count, [BEGIN - 10_000], shown, window) == truth.NOTHING_GIVEN
+
+
+def test_a_wrong_clock_is_undone_before_the_instrument_is_asked() -> None:
+    ahead = record(5, time=BEGIN + 7200)
+    moments = truth.moments_of(5, ahead, [1], [(9, -7200)], [])
+    assert BEGIN in moments
+    unset = record(5, time=40)
+    assert truth.moments_of(5, unset, [1], [(9, BEGIN)], []) == [BEGIN + 40]
+    assert BEGIN in truth.moments_of(5, ahead, [1], [], [7200.0])  # moved on purpose, and no event tells
+    assert truth.moments_of(5, unset, [1, 6], [(9, BEGIN)], []) == []  # another boot's clock
+    assert EVENT_CLOCK_SET == 2
+
+
+def flood(first: int, last: int, value: float, late_s: float = 60.0) -> list[Seen]:
+    return [Seen(at, value, at + late_s) for at in range(BEGIN + first, BEGIN + last + 1, 60)]
+
+
+def test_an_alert_must_be_there_once_the_dwell_is_beyond_doubt() -> None:
+    seen = flood(0, 600, 1.0) + flood(660, 2400, 2.5)
+    account = AlertAccount()
+    judge_events(account, LEVELS, seen, [])
+    assert len(account.missing) == 1
+    raised = {"kind": RAISED, "time": BEGIN + 960}
+    account = AlertAccount()
+    judge_events(account, LEVELS, seen, [raised])
+    assert account.faults == []
+    account = AlertAccount()
+    judge_events(account, LEVELS, seen, [raised, {"kind": RAISED, "time": BEGIN + 1020}])
+    assert len(account.doubled) == 1
+    account = AlertAccount()
+    judge_events(account, LEVELS, seen, [{"kind": RAISED, "time": BEGIN + 300}])
+    assert len(account.without_cause) == 1
+
+
+def test_late_data_asks_for_no_alert() -> None:
+    assert certain_moments(flood(0, 3000, 2.5, late_s=4000), LEVELS) == []
+    newest_first = flood(2000, 2060, 2.5) + [Seen(at.time, at.value, BEGIN + 2500) for at in flood(0, 1900, 2.5)]
+    assert certain_moments(newest_first, LEVELS) == []
+    assert certain_moments(flood(0, 3000, 1.9), LEVELS) == []
+    (first, *_) = certain_moments(flood(0, 3000, 1.0), LEVELS)
+    assert first == Certain(BEGIN + 720, CLEARED)
+
+
+def test_a_message_is_on_its_phone_once() -> None:
+    def alert(*statuses: str) -> dict[str, object]:
+        deliveries = [
+            {"status": status, "provider_id": f"sms-{at}", "attempts": 1, "detail": None}
+            for at, status in enumerate(statuses)
+        ]
+        return {"rule": "salt", "kind": RAISED, "time": BEGIN, "decided": BEGIN, "deliveries": deliveries}
+
+    def judged(inbox: list[dict[str, str]], *statuses: str, refused: Sequence[str] = ()) -> AlertAccount:
+        account = AlertAccount()
+        judge_messages(account, [alert(*statuses)], {"salt": len(statuses)}, inbox, refused)
+        return account
+
+    first, second = ({"provider_id": f"sms-{at}", "to": f"+8490000000{at}", "text": "Mặn"} for at in (0, 1))
+    assert judged([first, second], "sent", "sent").faults == []
+    assert len(judged([first], "sent", "sent").missing) == 1
+    assert len(judged([first], "sent", "pending").missing) == 1
+    assert judged([first], "sent", "failed", refused=["x"]).faults == []
+    assert len(judged([first], "sent", "failed").missing) == 1
+    assert judged([first, first | {"provider_id": "sms-9"}], "sent").doubled
+
+
+class Anything:
+    """A part that can have every fault of its scope."""
+
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
+
+    def faults(self) -> dict[str, Begin]:
+        return {one.name: lambda _: nothing_to_heal for one in kinds().values() if one.scope == self._scope}
+
+
+def test_the_same_seed_gives_the_same_plan_and_the_same_levels() -> None:
+    parts = Parts({scope: {f"{scope}-{at}": Anything(scope) for at in range(3)} for scope in SCOPES})
+    one, other = (plan_for(parts, 5, 7200.0, 4.0) for _ in range(2))
+    assert one == other != plan_for(parts, 6, 7200.0, 4.0)
+    assert {injection.kind for injection in one.injections} == set(kinds()) - NOT_HERE
+    assert max(injection.until_s for injection in one.injections) <= 7200 - quiet_s(7200)
+    this, that = (lay_out(Path("/nowhere"), FULL, 5, 60.0, 600.0) for _ in range(2))
+    assert (this.rules, this.begin_s, len(this.stations)) == (that.rules, that.begin_s, 20)
+    assert this.rules != lay_out(Path("/nowhere"), FULL, 6, 60.0, 600.0).rules
+
+
+def test_evidence_reads_as_it_was_written(tmp_path: Path) -> None:
+    evidence = Evidence(journals={KEY: [[1, 2, 3, 4, 5, 6]]}, snapshots=[Snapshot(1.5, {KEY: [(1, 2)]})])
+    evidence.save(tmp_path / "e.gz")
+    assert Evidence.load(tmp_path / "e.gz") == evidence
+
+
+def test_a_small_world_for_forty_seconds(tmp_path: Path) -> None:
+    try:
+        build()
+    except VirtualBoardMissing as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no virtual board here: {error}")
+    verdict = run(40 / 60, 8, 60.0, 1.5, TINY, tmp_path, True, Console(quiet=True))
+    assert verdict.faults == []
+    assert verdict.made == verdict.stored > 300
+    assert verdict.values[truth.EXACT] > 200
+    assert sum(row.injected for row in verdict.rows) > 10
+    evidence = Evidence.load(tmp_path / EVIDENCE)
+    lost = next(key for key, rows in evidence.stored.items() if rows)
+    replace(evidence, stored=evidence.stored | {lost: evidence.stored[lost][1:]}).save(tmp_path / EVIDENCE)
+    assert judged_again(tmp_path).lost == 1, "the judge would not have seen a loss"
