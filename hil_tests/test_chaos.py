@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from firmware.record import EVENT_CLOCK_SET, EVENT_OVERWRITTEN, NOT_EVALUATED, Record
+from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_OVERWRITTEN, NOT_EVALUATED, Record
 from hil_tests.chaos import truth
 from hil_tests.chaos.__main__ import EVIDENCE, judged_again, lay_out, run
 from hil_tests.chaos.alert_truth import (
@@ -29,7 +29,7 @@ from hil_tests.chaos.alert_truth import (
 from hil_tests.chaos.evidence import Evidence
 from hil_tests.chaos.layout import FULL, TINY
 from hil_tests.chaos.run import NOT_HERE, plan_for, quiet_s
-from hil_tests.chaos.truth import Series, Shown, Snapshot, Window
+from hil_tests.chaos.truth import Clocks, Series, Shown, Snapshot, Window
 from simulators.faults.catalogue import SCOPES, kinds
 from simulators.faults.parts import Begin, Parts, nothing_to_heal
 from simulators.virtual_board.build import build
@@ -127,15 +127,32 @@ def test_a_mean_of_successive_answers_is_exact_and_a_strange_value_is_outside(
     assert truth.judge_value(count, [BEGIN - 10_000], shown, window) == truth.NOTHING_GIVEN
 
 
+def boot(seq: int) -> Record:
+    return Record(seq, 8, 1, 0, EVENT_BOOT, NOT_EVALUATED)
+
+
+def clock_set(seq: int, step: int) -> Record:
+    return Record(seq, BEGIN, step, 0, EVENT_CLOCK_SET, NOT_EVALUATED)
+
+
+def clocks(*of: Record, moved: Sequence[float] = ()) -> Clocks:
+    return Clocks({one.seq: one for one in of}, moved)
+
+
 def test_a_wrong_clock_is_undone_before_the_instrument_is_asked() -> None:
-    ahead = record(5, time=BEGIN + 7200)
-    moments = truth.moments_of(5, ahead, [1], [(9, -7200)], [])
-    assert BEGIN in moments
+    ahead, unset = record(5, time=BEGIN + 7200), record(5, time=40)
+    assert BEGIN in clocks(boot(1), ahead, clock_set(9, -7200)).moments_of(ahead)
+    assert BEGIN in clocks(boot(1), clock_set(3, 7200), ahead).moments_of(ahead)
+    assert BEGIN in clocks(boot(1), ahead, moved=[7200.0]).moments_of(ahead)  # moved on purpose, and no event tells
+    assert clocks(boot(1), unset, clock_set(9, BEGIN)).moments_of(unset) == [BEGIN + 40]
+
+
+def test_a_boot_that_never_learned_the_time_is_of_any_minute_between_the_dates_around_it() -> None:
     unset = record(5, time=40)
-    assert truth.moments_of(5, unset, [1], [(9, BEGIN)], []) == [BEGIN + 40]
-    assert BEGIN in truth.moments_of(5, ahead, [1], [], [7200.0])  # moved on purpose, and no event tells
-    assert truth.moments_of(5, unset, [1, 6], [(9, BEGIN)], []) == []  # another boot's clock
-    assert EVENT_CLOCK_SET == 2
+    around = clocks(record(1, time=BEGIN), boot(4), unset, boot(6), record(9, time=BEGIN + 600))
+    assert around.moments_of(unset) == [BEGIN + 60 * at for at in range(11)]
+    assert BEGIN in clocks(boot(4), unset, boot(6), record(9, time=BEGIN)).moments_of(unset)
+    assert clocks(unset).moments_of(unset) == []
 
 
 def flood(first: int, last: int, value: float, late_s: float = 60.0) -> list[Seen]:

@@ -20,7 +20,7 @@ from hil_tests.chaos import truth
 from hil_tests.chaos.alert_truth import AlertAccount, Levels, Seen, judge_events, judge_messages
 from hil_tests.chaos.evidence import Evidence, Injected, records
 from hil_tests.chaos.layout import DWELL_S, RECORD_S, STALE_AFTER_S, Layout
-from hil_tests.chaos.truth import Account, Key, Series, Shown, Window
+from hil_tests.chaos.truth import Account, Clocks, Key, Series, Shown, Window
 from simulators.answer_log import Answer
 from station_config.salinity import conductivity_from_25, practical_salinity
 
@@ -160,16 +160,13 @@ def _values(
     wrong: list[str] = []
     for (station, journal), one in series.items():
         stored = {seq: copies[0] for seq, copies in one.stored.items()}
-        boots = sorted(seq for seq, record in stored.items() if record.parameter == EVENT_BOOT)
-        sets = sorted((seq, record.count) for seq, record in stored.items() if record.parameter == EVENT_CLOCK_SET)
-        steps = _steps(layout, evidence.injected, station)
-        for seq, record in stored.items():
+        clocks = Clocks(stored, _steps(layout, evidence.injected, station))
+        for record in stored.values():
             given = shown.get((station, record.sensor, record.parameter))
             if record.flag != NOT_EVALUATED or record.count == MISSING or record.sensor == 0:
                 counts["no value" if record.sensor else "of the board"] += 1
                 continue
-            moments = truth.moments_of(seq, record, boots, sets, steps)
-            found = truth.judge_value(record.count, moments, given or (), window)
+            found = truth.judge_value(record.count, clocks.moments_of(record), given or (), window)
             counts[found] += 1
             if found in (truth.OUTSIDE, truth.NOTHING_GIVEN):
                 wrong.append(f"{station}/{journal:08x}: {record} is not what the instrument gave: {found}")

@@ -16,15 +16,17 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
+from math import inf
 from typing import NamedTuple
 
-from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN, Record
+from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, EVENT_OVERWRITTEN, Record
 
 Key = tuple[str, int]
 """Station and journal."""
 Ranges = Sequence[tuple[int, int]]
 FIRST_SEQ = 1
+HOUR_S = 3600
 
 
 class Snapshot(NamedTuple):
@@ -150,7 +152,7 @@ def made_at(
 
 def in_flight(seqs: Sequence[int], times: Sequence[float], stored: Mapping[int, float], at: float) -> list[int]:
     """Return the numbers made and not stored at a moment: in a journal, an outbox, on a line, at the broker."""
-    return [seq for seq in seqs[: bisect_right(times, at)] if stored.get(seq, float("inf")) > at]
+    return [seq for seq in seqs[: bisect_right(times, at)] if stored.get(seq, inf) > at]
 
 
 class Shown(NamedTuple):
@@ -206,25 +208,42 @@ def _is_mean_of_some(count: int, counts: Sequence[float], rounding: float) -> bo
     )
 
 
-def moments_of(
-    seq: int, record: Record, boots: Sequence[int], clock_sets: Sequence[tuple[int, int]], steps: Sequence[float]
-) -> list[float]:
-    """Return the moments a record may be of, bench time: its own, and what wrong clocks may have made of it.
+class Clocks:
+    """What a journal says of its clock: boots, clock-set events, and the dates its records have.
 
-    boots: the numbers of the journal's boots. clock_sets: (number, step) of its clock-set events. steps: by how much
-    clocks of this station were moved on purpose.
+    `moved`: by how much this clock was moved on purpose.
     """
-    end_of_boot = next((boot for boot in boots if boot > seq), None)
-    start_of_boot = max((boot for boot in boots if boot <= seq), default=0)
-    found = [float(record.time)] if record.time >= CLOCK_UNSET_BELOW else []
-    shifted = float(record.time)
-    for number, step in clock_sets:
-        if number > seq and (end_of_boot is None or number < end_of_boot):
-            shifted += step
-            found.append(shifted)
-    shifted = float(record.time)
-    for number, step in reversed(clock_sets):
-        if start_of_boot <= number <= seq:
-            shifted -= step
-            found.append(shifted)
-    return found + [moment - step for moment in list(found) for step in steps]
+
+    def __init__(self, records: Mapping[int, Record], moved: Sequence[float] = ()) -> None:
+        self._moved = moved
+        self._boots = sorted(seq for seq, one in records.items() if one.parameter == EVENT_BOOT)
+        self._sets = sorted((seq, one.count) for seq, one in records.items() if one.parameter == EVENT_CLOCK_SET)
+        dated = [(seq, one.time) for seq, one in sorted(records.items()) if one.time >= CLOCK_UNSET_BELOW]
+        self._dated_seqs, self._dates = [seq for seq, _ in dated], [time for _, time in dated]
+
+    def moments_of(self, record: Record) -> list[float]:
+        """Return the moments a record may be of, bench time: its own, and what wrong clocks may have made of it.
+
+        One of a boot that never learned the time is of any minute between the dates around it.
+        """
+        begin, end = self._boot_of(record.seq)
+        after = [step for seq, step in self._sets if record.seq < seq < end]
+        before = [step for seq, step in reversed(self._sets) if begin <= seq <= record.seq]
+        found = [float(record.time)] if record.time >= CLOCK_UNSET_BELOW else []
+        found += (record.time + shift for shift in accumulate(after))
+        found += (record.time - shift for shift in accumulate(before))
+        if not found:
+            found = self._minutes_around(record.seq)
+        return found + [moment - step for moment in list(found) for step in self._moved]
+
+    def _boot_of(self, seq: int) -> tuple[int, float]:
+        place = bisect_right(self._boots, seq)
+        return self._boots[place - 1] if place else 0, self._boots[place] if place < len(self._boots) else inf
+
+    def _minutes_around(self, seq: int) -> list[float]:
+        place = bisect_left(self._dated_seqs, seq)
+        if not self._dates:
+            return []
+        first = self._dates[place - 1] if place else self._dates[0] - HOUR_S
+        last = self._dates[place] if place < len(self._dates) else first + HOUR_S
+        return [float(at) for at in range(int(first), int(min(last, first + 24 * HOUR_S)) + 60, 60)]
