@@ -154,3 +154,9 @@ rollups = Table(
 )
 rollup_marks = Table("rollup_marks", metadata, _whole("block", key=True), _whole("series", key=True))
 rollup_basis = Table("rollup_basis", metadata, _text("basis"))
+workers = Table(
+    "workers",
+    metadata,
+    *(_text("name", key=True), _text("shards"), _whole("said_at"), _real("lag_s"), _whole("messages")),
+    _text("trouble"),
+)

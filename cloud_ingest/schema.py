@@ -142,12 +142,23 @@ _STEPS = (
         FROM log GROUP BY time, series / 64;
     DROP TABLE log;
     """,
+    """
+    -- the processes that take records in, where there are several: what each said of itself last
+    CREATE TABLE workers (
+        name TEXT PRIMARY KEY, shards TEXT NOT NULL, said_at INTEGER NOT NULL, lag_s REAL, messages INTEGER NOT NULL,
+        trouble TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )
 SCHEMA = len(_STEPS)
 
 # PostgreSQL begins with the tables of book_tables.py as they are (`_make`). A database that was made before a step gets
 # what that step says here; a step of SQLite's own observations says nothing. By the step's number, the first is 1.
-_ON_POSTGRESQL: dict[int, tuple[str, ...]] = {}
+_ON_POSTGRESQL: dict[int, tuple[str, ...]] = {
+    8: (
+        "CREATE TABLE workers (name TEXT PRIMARY KEY, shards TEXT NOT NULL, said_at BIGINT NOT NULL, lag_s FLOAT(53),"
+        " messages BIGINT NOT NULL, trouble TEXT NOT NULL)",
+    )
+}
 _FIRST_ON_POSTGRESQL = 6
 
 
