@@ -76,7 +76,7 @@ __all__ = ["DATABASE", "LOCK", "STORED", "UNUSABLE", "Store", "Transaction"]
 
 LOCK = "store.lock"
 STORED, UNUSABLE = 1, 2
-SHARDS_WITHIN_S = 10.0  # a server notices after a moment that the process before us is gone
+SHARDS_WITHIN_S = 5.0  # a server notices after a moment that the process before us is gone
 
 # Arrivals wait here for the alert worker. When this many wait, the oldest go: by then an alert on them would be stale.
 ARRIVALS_KEPT = 2_000_000
@@ -121,7 +121,8 @@ class Store:
         self._stale = True  # memory does not agree with the books
 
     def __enter__(self) -> Store:
-        self._take_state_dir()
+        if self._database.file is not None:
+            self._take_state_dir()
         try:
             with store_errors():
                 self._engine = writing_engine(self._database)
@@ -174,7 +175,7 @@ class Store:
                     transaction.finish()
                 self._stale = False
             finally:
-                if self._stale and self._db is not None and self._db.invalidated:
+                if self._db is not None and self._db.invalidated:
                     self._db.close()  # and with it our shards: taken anew before the next transaction
                     self._db = None
 

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from cloud_ingest.database import Database
+from cloud_ingest.influx_observations import InfluxStore
 from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, a_cloud, free_port
 from cloud_ingest.tests.influx_server import InfluxServer, an_influx_server
+from cloud_ingest.tests.place import CLUSTER, FILE, Place
+
+
+@pytest.fixture(params=[FILE, CLUSTER])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Where a store is: all in one SQLite file, or books in PostgreSQL and observations in InfluxDB."""
+    if request.param == FILE:
+        yield Place()
+        return
+    url = request.getfixturevalue("postgres_url")
+    with ExitStack() as stack:
+        observations = InfluxStore(request.getfixturevalue("influx_server").database())
+        stack.callback(observations.close)
+        yield Place(observations, Database(url))
 
 
 @pytest.fixture

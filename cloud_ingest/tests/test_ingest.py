@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_ingest.columns import SeriesKey
-from cloud_ingest.database import raw
+from cloud_ingest.columns import SeriesKey, read_series
+from cloud_ingest.database import Database, raw
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.ledger import RangeSet
@@ -34,7 +34,7 @@ from cloud_ingest.tests.field import (
     minutes,
     records_topic,
 )
-from cloud_ingest.tests.log_as_table import with_log
+from cloud_ingest.tests.place import Place, in_a_file
 from cloud_ingest.tests.test_decode import RECORDS
 from cloud_ingest.tests.test_ledger import members
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, MISSING, Record
@@ -58,13 +58,14 @@ class Bench:
 
     NETWORK = NETWORK
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
+        self.place = place or Place()
         (folder / "network.toml").write_text(self.NETWORK)
         network = load_network(folder / "network.toml")
         self.registry = Registry(network, load_instruments(), load_parameters())
-        self.store = Store(folder)
+        self.store = Store(folder, self.place.observations, self.place.database)
         self.ingest = Ingest(self.store, self.registry)
-        self.reader = Reader(folder, self.registry.scale)
+        self.reader = Reader(folder, self.registry.scale, self.place.observations, self.place.database)
         self.folder = folder
 
     def take(self, *payloads: bytes, station: str = "xuan-hoa", now_s: float = NOW) -> Outcome:
@@ -84,18 +85,20 @@ class Bench:
         return raw(self.store._db)
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        with sqlite3.connect(self.folder / DATABASE) as connection:
-            found = with_log(connection).execute(query).fetchall()
-        connection.close()
-        return found
+        """Ask the books in SQL."""
+        return self.place.rows(self.folder, query)
+
+    @property
+    def database(self) -> Database:
+        return self.place.database or Database.in_folder(self.folder)
 
     def committed(self, outcome: Outcome) -> list[list[int]]:
         return [one for _, message in outcome.commits for one in json.loads(message)["ranges"]]
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    one = Bench(tmp_path)
+def bench(tmp_path: Path, place: Place) -> Iterator[Bench]:
+    one = Bench(tmp_path, place)
     with one.store:
         yield one
     one.reader.close()
@@ -113,7 +116,7 @@ def test_a_batch_sent_again_is_committed_again_and_stored_once(bench: Bench) -> 
     outcome = bench.take(batch(minutes(7)), batch(minutes(5)))
     assert bench.committed(outcome) == [[1, 14]]
     assert (outcome.counts.stored, outcome.counts.duplicates) == (4, 20)
-    assert bench.rows("SELECT count(*) FROM log WHERE journal IS NOT NULL") == [(14,)]
+    assert [len(bench.values(code)) for code in (WATER_TEMPERATURE, EC25)] == [7, 7]
 
 
 def test_salinity_is_station_configs_own(bench: Bench) -> None:
@@ -284,7 +287,10 @@ def test_whatever_a_station_records_is_accounted_for(
 def test_unknown_stations_sensors_and_parameters_are_kept(bench: Bench) -> None:
     bench.take(batch([Record(1, T0, 77, 9, 120, 2), Record(2, T0, 12500, 9, EC25, 2)]), station="nobody-knows")
     assert bench.values(EC25, sensor=9, station="nobody-knows") == {T0: (12.5, 1)}
-    assert bench.rows("SELECT count, flag FROM log JOIN series ON id = series WHERE parameter = 120") == [(77, 2)]
+    with bench.reader.snapshot() as moment:
+        (unknown,) = (number for number, key in read_series(moment.books).items() if key.parameter == 120)
+        logged = moment.log.logged([unknown], 0, 0xFFFFFFFF)[unknown]
+    assert (logged.count.tolist(), logged.flag.tolist()) == ([77], [2])
 
 
 def test_a_station_may_not_record_what_the_cloud_derives(bench: Bench) -> None:
@@ -322,6 +328,7 @@ def test_arrivals_are_handed_on_once_and_in_order(bench: Bench) -> None:
     assert bench.reader.arrivals_after(0, 100) == arrivals
 
 
+@in_a_file
 def test_a_transaction_that_fails_leaves_nothing_behind(bench: Bench) -> None:
     bench.take(batch(minutes(2)))
     blocker = sqlite3.connect(bench.folder / DATABASE, isolation_level=None)
@@ -335,6 +342,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(bench: Bench) -> None:
     assert (outcome.counts.stored, outcome.counts.duplicates) == (4, 4)
 
 
+@in_a_file
 @pytest.mark.parametrize("extra", [0, 50, 100])  # full at the raw records, at the log, later in it
 def test_a_full_disk_leaves_nothing_behind(bench: Bench, extra: int) -> None:
     bench.take(batch(minutes(2)))
@@ -346,6 +354,7 @@ def test_a_full_disk_leaves_nothing_behind(bench: Bench, extra: int) -> None:
     assert bench.take(batch(minutes(4000))).counts.stored == 7996
 
 
+@in_a_file
 def test_two_writers_are_refused(bench: Bench) -> None:
     with pytest.raises(StoreRefused, match="another tram-cloud"), Store(bench.folder):
         pass
