@@ -81,8 +81,9 @@ class PostgresServer:
 
     def url(self, database: str) -> URL:
         """Return where a database is, and how to get in."""
-        user = {"username": ADMINISTRATOR, "password": PASSWORD}
-        return URL.create("postgresql+psycopg", **user, host="127.0.0.1", port=self.port, database=database)
+        return URL.create(
+            "postgresql+psycopg", ADMINISTRATOR, PASSWORD, host="127.0.0.1", port=self.port, database=database
+        )
 
     @contextmanager
     def database(self) -> Iterator[URL]:
@@ -104,7 +105,7 @@ class PostgresServer:
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
         with (self._folder / "log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, **self._user())
+            return subprocess.Popen(command, stdout=log, stderr=log, user=self._user, group=self._group)
 
     def _answers(self) -> bool:
         with socket.socket() as one:
@@ -115,15 +116,25 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._folder, **self._user())
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self._folder,
+            user=self._user,
+            group=self._group,
+        )
         assert done.returncode == 0, done.stderr
 
-    def _user(self) -> dict[str, str]:
+    @property
+    def _user(self) -> int | None:
         """PostgreSQL refuses to run as root."""
-        if os.geteuid() != 0:
-            return {}
-        owner = pwd.getpwuid(self._folder.stat().st_uid).pw_name
-        return {"user": owner, "group": owner if owner != "nobody" else "nogroup"}
+        return self._folder.stat().st_uid if os.geteuid() == 0 else None
+
+    @property
+    def _group(self) -> int | None:
+        return self._folder.stat().st_gid if os.geteuid() == 0 else None
 
 
 def _programs() -> Path:

@@ -25,6 +25,7 @@ from cloud_ingest.database import DATABASE, Database, changing, reading_engine, 
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.influx_observations import InfluxStore
 from cloud_ingest.observation_log import LogStore
+from cloud_ingest.review_spans import Depth
 from cloud_ingest.set_aside import Shelf
 from cloud_ingest.store import Store
 from cloud_ingest.tests.field import EC25, T0, WATER_TEMPERATURE, batch, minutes, records_topic, until
@@ -173,7 +174,7 @@ def test_two_writers_make_what_one_would(
                 assert first.values(code, station=station) == one.values(code, station=station)
         arrived = first.reader.arrivals_after(0, 1000)
         assert [row.arrival for row in arrived] == list(range(1, len(one.reader.arrivals_after(0, 1000)) + 1))
-        assert first.reader.waiting_spans(1) == one.reader.waiting_spans(1)
+        assert first.reader.waiting_spans(Depth.SOON) == one.reader.waiting_spans(Depth.SOON)
     one.reader.close()
 
 
@@ -184,7 +185,7 @@ def test_each_writer_takes_only_its_own_reviews_and_sums(cluster: Callable[[list
     second.take(batch(minutes(3)), station=SEA)
     for bench, own in ((first, UPSTREAM), (second, SEA)):
         with bench.store.transaction() as transaction:
-            assert [span.station for span in transaction.waiting_spans(1)] == [own]
+            assert [span.station for span in transaction.waiting_spans(Depth.SOON)] == [own]
             found = transaction.waiting_rollups(T0 + 10 * 86400, 100)
             assert found is not None
             assert {bench.store.keys[number].station for number in found[1]} == {own}
@@ -241,7 +242,7 @@ def test_a_person_enters_a_calibration_while_a_writer_works(cluster: Callable[[l
         with bench.store.transaction() as transaction:
             done = office.submit(enter)
             until(lambda: bench.rows("SELECT 1 FROM pg_locks WHERE objid = 1000 AND NOT granted"), "the office waits")
-            transaction.waiting_spans(1)
+            transaction.waiting_spans(Depth.SOON)
             assert not entered.is_set()
         done.result(10)
     with bench.store.transaction():
