@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from alerts.rules import Kind, Rule
+from alerts.rules import Kind, Reason, Rule
 from alerts.subscriptions import Subscription, normalise_phone
 from alerts.texts import AlertEvent, Quantity, Template, Wording, why_unfit
 from station_config.errors import ConfigurationError
@@ -197,6 +197,8 @@ def _widest_events(rule: Rule, now: int) -> Iterator[AlertEvent]:
     for station in rule.stations:
         for kind in Kind:
             yield AlertEvent(rule, station, kind, now, now, _WIDEST_VALUE, "")
+        yield AlertEvent(rule, station, Kind.CLEARED, now, now, _WIDEST_VALUE, Reason.WITHDRAWN)
+        yield AlertEvent(rule, station, Kind.RAISED, now, now, _WIDEST_VALUE, Reason.REINSTATED)
 
 
 def _find_conflicts(

@@ -10,7 +10,7 @@ after it leaves everything; the same observations again are older than the state
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, RowMapping, func, select
 from alerts import schema
 from alerts.event_store import (
     Messages,
+    RuleKey,
     event_id_of,
     insert_event,
     insert_messages,
@@ -27,11 +28,15 @@ from alerts.event_store import (
     load_states,
     save_states,
     serialise,
+    told,
 )
+from alerts.reconsider import LONGEST_S, correction, judge_again
 from alerts.rules import EXPIRE_AFTER_S, Observation, Rule, State, step
 from alerts.subscriptions import Subscription, mask_phone
 from alerts.texts import AlertEvent, Wording
 from station_config.clock import Clock
+
+History = Callable[[Rule, str, int, int], list[Observation]]
 
 _log = structlog.get_logger(__name__)
 
@@ -82,10 +87,14 @@ class AlertEngine:
         with self._database.connect() as connection:
             return connection.scalar(select(schema.cursor.c.value))
 
-    def evaluate(self, observations: Iterable[Observation], *, cursor: str | None = None) -> list[AlertEvent]:
+    def evaluate(
+        self, observations: Iterable[Observation], *, cursor: str | None = None, history: History | None = None
+    ) -> list[AlertEvent]:
         """Take observations into account and return the events that came of them, all durably stored.
 
-        Observations may come late, twice and in any order. `cursor` is kept as it is for `cursor()`.
+        Observations may come late, twice and in any order. `cursor` is kept as it is for `cursor()`. With `history`
+        (rule, station, first, last time: what is stored, as it is judged now, by time) an observation that comes again
+        as failed takes back what it led to.
         Raises SQLAlchemyError when the database refuses: nothing is stored then, so call again with the same.
         """
         watched = self._watched(observations)
@@ -95,6 +104,8 @@ class AlertEngine:
             serialise(connection, cursor)
             happened = self._step_all(connection, watched) if watched else []
             stored = [event for event in happened if self._store(connection, event)]
+            happened = self._judge_again(connection, watched, history) if history is not None else []
+            stored += [event for event in happened if self._store(connection, event)]
         for event in stored:
             _log.info("alert", rule=event.rule.id, station=event.station, kind=str(event.kind), reason=event.reason)
         return stored
@@ -166,12 +177,36 @@ class AlertEngine:
         save_states(connection, before, states)
         return happened
 
+    def _judge_again(
+        self, connection: Connection, watched: list[tuple[Rule, Observation]], history: History
+    ) -> list[AlertEvent]:
+        came: dict[RuleKey, list[Observation]] = defaultdict(list)
+        for rule, observation in watched:
+            came[rule.id, observation.station].append(observation)
+        before, happened, now = load_states(connection, set(came)), [], self._clock.now()
+        states = dict(before)
+        for (rule_id, station), observations in came.items():
+            rule, state = self._rules[rule_id], before.get((rule_id, station), State())
+            failed = correction(observations, state)
+            if failed is None or state.last_time is None or now - failed.last > LONGEST_S:
+                continue
+            left = history(rule, station, failed.window(rule, now), state.last_time)
+            decision = judge_again(rule, state, told(connection, rule_id, station), left, failed, now)
+            states[rule_id, station] = decision.state
+            value = decision.state.last_value
+            if decision.kind is not None and value is not None:
+                at = (failed.last, int(now))
+                happened.append(AlertEvent(rule, station, decision.kind, *at, value, str(decision.reason)))
+        save_states(connection, before, states)
+        return happened
+
     def _store(self, connection: Connection, event: AlertEvent) -> bool:
         """Store an event and its messages; False when it has been stored before (a state lost, the events kept)."""
         if is_kept(connection, event_id_of(event)):
             return False
         event_id = insert_event(connection, event, self._messages.wording.page(event))
-        insert_messages(connection, self._messages.of(event, event_id))
+        stale = event.decided - event.time > event.rule.stale_after_s  # a correction of what nobody acts on any more
+        insert_messages(connection, [] if stale else self._messages.of(event, event_id))
         return True
 
 

@@ -12,12 +12,14 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from alerts import schema
-from alerts.rules import State, event_identity, identity
+from alerts.reconsider import Told
+from alerts.rules import Kind, State, event_identity, identity
 from alerts.subscriptions import Subscription
 from alerts.texts import AlertEvent, Wording
 
 CHANNEL_SMS = "sms"
 PENDING = "pending"
+_TOLD = 100  # events that are looked at again
 #: How long people are left to a gateway that said it is telling them: longer than it takes, and then we tell them.
 HOLD_S = 540.0
 RuleKey = tuple[str, str]
@@ -91,6 +93,14 @@ def event_id_of(event: AlertEvent) -> str:
 def is_kept(connection: Connection, event_id: str) -> bool:
     """Return whether an event is here already."""
     return connection.scalar(select(schema.events.c.id).where(schema.events.c.id == event_id)) is not None
+
+
+def told(connection: Connection, rule: str, station: str) -> list[Told]:
+    """Return the newest events of a rule at a station, the newest first."""
+    table = schema.events
+    these = select(table.c.kind, table.c.time).where(table.c.rule == rule, table.c.station == station)
+    rows = connection.execute(these.order_by(table.c.time.desc(), table.c.decided.desc()).limit(_TOLD))
+    return [Told(Kind(row.kind), row.time) for row in rows]
 
 
 def insert_event(connection: Connection, event: AlertEvent, page: Mapping[str, str], **more: str | None) -> str:

@@ -25,6 +25,8 @@ FLAGS_THAT_COUNT = frozenset({1, 2, 3})
 FLAG_SUSPECT = 3
 #: A message is news for this long after its event; then it is marked expired, not sent.
 EXPIRE_AFTER_S = 2 * 3600
+#: After a warning that had to be withdrawn the next one waits this long at least: longer than quality control takes.
+DOUBT_DWELL_S = 300
 
 _IDENTITY = uuid.UUID("6f3ad2f4-7d0e-4c5b-9f47-2c1f0a8e52b1")
 
@@ -53,6 +55,9 @@ class Reason(StrEnum):
     AHEAD_OF_CLOCK = "ahead_of_clock"
     FLAG_DOES_NOT_COUNT = "flag_does_not_count"
     NO_VALUE = "no_value"
+    JUDGED_AGAIN = "judged_again"
+    WITHDRAWN = "withdrawn"
+    REINSTATED = "reinstated"
     NOT_FOR_THIS_RULE = "not_for_this_rule"
 
 
@@ -106,6 +111,7 @@ class State:
     pending_since: int | None = None
     last_time: int | None = None
     last_value: float | None = None
+    doubted: bool = False  # the last warning was withdrawn
 
     def to_json(self) -> str:
         """Return the state as JSON text."""
@@ -187,7 +193,12 @@ def _way_out(rule: Rule, state: State) -> tuple[bool, int, Reason, Reason]:
         asks = state.last_value <= rule.clear_level
         return asks, rule.clear_dwell_s, Reason.ABOVE_CLEAR_LEVEL, Reason.CLEAR_DWELL_RUNS
     asks = state.last_value >= rule.set_level
-    return asks, rule.set_dwell_s, Reason.BELOW_SET_LEVEL, Reason.SET_DWELL_RUNS
+    return (
+        asks,
+        max(rule.set_dwell_s, DOUBT_DWELL_S if state.doubted else 0),
+        Reason.BELOW_SET_LEVEL,
+        Reason.SET_DWELL_RUNS,
+    )
 
 
 def _turn(state: State, observation: Observation) -> Decision:
@@ -196,7 +207,7 @@ def _turn(state: State, observation: Observation) -> Decision:
     if state.active:
         quiet = replace(state, active=False, since=None, pending_since=None)
         return Decision(quiet, Kind.CLEARED, Reason.CLEARED_ON_SUSPECT if suspect else Reason.CLEARED)
-    active = replace(state, active=True, since=observation.time, pending_since=None)
+    active = replace(state, active=True, since=observation.time, pending_since=None, doubted=False)
     return Decision(active, Kind.RAISED, Reason.RAISED_ON_SUSPECT if suspect else Reason.RAISED)
 
 

@@ -29,6 +29,7 @@ _PLAIN = str.maketrans(
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UNIT_SIGNS = {"Cel": "°C", "deg": "°", "1": "", "[pH]": "", "{FNU}": "FNU"}
 _ANY_CROP = {"vi": "cây trồng", "en": "crops"}
+_TEXT_OF_REASON = {"withdrawn": "withdrawn", "reinstated": "reinstated"}  # else the rule's own
 _NAME_LENGTHS = (None, 24, 16, 10, 6)
 
 
@@ -113,10 +114,11 @@ class Wording:
         }
 
     def _template(self, event: AlertEvent, language: str) -> Template:
-        wanted = (event.rule.text, event.kind, language)
+        name = _TEXT_OF_REASON.get(event.reason, event.rule.text)
+        wanted = (name, event.kind, language)
         rows = [row for row in self.templates if (row.id, row.kind, row.language) == wanted]
         if not rows:
-            raise NoText(f"no text {event.rule.text!r} for {event.kind} in {language!r}: add a [[text]] row")
+            raise NoText(f"no text {name!r} for {event.kind} in {language!r}: add a [[text]] row")
         day = datetime.fromtimestamp(event.time, self.timezone).date()
         # Later rows win among equal dates: rules.toml comes after our own texts.
         return max(reversed(rows), key=lambda row: row.fit(day))

@@ -13,7 +13,8 @@ from alerts.delivery import Deliverer
 from alerts.engine import AlertEngine
 from alerts.gateway_warnings import GatewayWarnings
 from alerts.rules import Observation as AlertObservation
-from cloud_ingest.columns import Observation
+from alerts.rules import Rule
+from cloud_ingest.columns import Observation, SeriesKey
 from cloud_ingest.errors import StoreUnavailable
 from cloud_ingest.reading import Reader
 from station_config.parameters import Vocabulary
@@ -63,10 +64,22 @@ class AlertWorker:
         arrivals = self.reader.arrivals_after(cursor, ARRIVALS_AT_ONCE)
         if not arrivals:
             return False
-        events = self.engine.evaluate(self._observations(arrivals), cursor=str(arrivals[-1].arrival))
+        cursor_ = str(arrivals[-1].arrival)
+        events = self.engine.evaluate(self._observations(arrivals), cursor=cursor_, history=self._history)
         if events:
             self.wake_delivery()
         return True
+
+    def _history(self, rule: Rule, station: str, first: int, last: int) -> list[AlertObservation]:
+        """Return what the store has for a rule at a station, in order of time, with the flags of now."""
+        code = self.vocabulary.by_name[rule.parameter].code
+        found = []
+        for sensor in self.reader.sensors_of(station, code) if rule.sensor is None else [rule.sensor]:
+            times, values, flags = self.reader.series(SeriesKey(station, sensor, code), first, last)
+            for time, value, flag in zip(times.tolist(), values.tolist(), flags.tolist(), strict=True):
+                shown = None if value != value else value
+                found.append(AlertObservation(station, rule.parameter, time, shown, flag, sensor))
+        return sorted(found, key=lambda one: (one.time, one.sensor))
 
     def _cursor(self) -> int:
         cursor = int(self.engine.cursor() or 0)

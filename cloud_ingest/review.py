@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from cloud_ingest import topics
-from cloud_ingest.columns import Counted, Layer, SeriesKey
+from cloud_ingest.columns import ARRIVAL_DTYPE, Counted, Layer, SeriesKey
 from cloud_ingest.layers import BLOCK_S, SLOW_TESTS, make_layers
 from cloud_ingest.observations import Observations
 from cloud_ingest.qartod import Mask
@@ -27,6 +27,7 @@ from cloud_ingest.quality import worst
 from cloud_ingest.registry import Registry
 from cloud_ingest.review_spans import PAST_S, Depth, Span
 from cloud_ingest.store import Store, Transaction
+from firmware.record import FAIL
 from station_config.calibration import Calibration
 
 SOON_EVERY_S = 60.0
@@ -101,7 +102,21 @@ class Review:
         for key, layer in changed.items():
             number = transaction.series_number(key)
             transaction.log.put_layer(number, layer, derived=key not in made.counted)
+        self._hand_on_failed(transaction, changed)
         return list(self._newest(transaction, changed))
+
+    def _hand_on_failed(self, transaction: Transaction, changed: dict[SeriesKey, Layer]) -> None:
+        """Have the alerts see what has failed now: they may have acted on it."""
+        parts = []
+        for key, layer in changed.items():
+            failed = layer.flag == FAIL
+            rows = np.zeros(int(failed.sum()), ARRIVAL_DTYPE)
+            rows["series"] = self.store.series[key]
+            rows["time"], rows["value"], rows["flag"] = layer.time[failed], layer.value[failed], FAIL
+            parts.append(rows)
+        if parts:
+            rows = np.concatenate(parts)
+            transaction.add_arrivals(rows[np.argsort(rows["time"], kind="stable")])
 
     def _newest(self, transaction: Transaction, changed: dict[SeriesKey, Layer]) -> Iterable[Outgoing]:
         for key, layer in changed.items():
