@@ -159,21 +159,36 @@ def flood(first: int, last: int, value: float, late_s: float = 60.0) -> list[See
     return [Seen(at, value, at + late_s) for at in range(BEGIN + first, BEGIN + last + 1, 60)]
 
 
+def event(kind: str, at: int, reason: str | None = None) -> dict[str, object]:
+    return {"kind": kind, "time": BEGIN + at, "decided": BEGIN + at + 5, "reason": reason or kind}
+
+
 def test_an_alert_must_be_there_once_the_dwell_is_beyond_doubt() -> None:
     seen = flood(0, 600, 1.0) + flood(660, 2400, 2.5)
     account = AlertAccount()
     judge_events(account, LEVELS, seen, [])
     assert len(account.missing) == 1
-    raised = {"kind": RAISED, "time": BEGIN + 960}
+    raised = event(RAISED, 960)
     account = AlertAccount()
     judge_events(account, LEVELS, seen, [raised])
     assert account.faults == []
     account = AlertAccount()
-    judge_events(account, LEVELS, seen, [raised, {"kind": RAISED, "time": BEGIN + 1020}])
+    judge_events(account, LEVELS, seen, [raised, event(RAISED, 1020)])
     assert len(account.doubled) == 1
     account = AlertAccount()
-    judge_events(account, LEVELS, seen, [{"kind": RAISED, "time": BEGIN + 300}])
+    judge_events(account, LEVELS, seen, [event(RAISED, 300)])
     assert len(account.without_cause) == 1
+
+
+def test_a_warning_is_taken_back_only_for_values_that_failed() -> None:
+    faulty = [one._replace(failed=True) for one in flood(660, 2400, 2.5)]
+    both = [event(RAISED, 960), event(CLEARED, 2400, "withdrawn")]
+    account = AlertAccount()
+    judge_events(account, LEVELS, flood(0, 600, 1.0) + faulty, both)
+    assert account.faults == []
+    judge_events(account, LEVELS, flood(0, 600, 1.0) + flood(660, 2400, 2.5), both)
+    assert len(account.without_cause) == 1
+    assert len(account.missing) == 1
 
 
 def test_late_data_asks_for_no_alert() -> None:
@@ -191,11 +206,11 @@ def test_a_message_is_on_its_phone_once() -> None:
             {"status": status, "provider_id": f"sms-{at}", "attempts": 1, "detail": None}
             for at, status in enumerate(statuses)
         ]
-        return {"rule": "salt", "kind": RAISED, "time": BEGIN, "decided": BEGIN, "deliveries": deliveries}
+        return {"rule": "salt", "kind": RAISED, "time": BEGIN, "decided": BEGIN, "reason": "", "deliveries": deliveries}
 
     def judged(inbox: list[dict[str, str]], *statuses: str, refused: Sequence[str] = ()) -> AlertAccount:
         account = AlertAccount()
-        judge_messages(account, [alert(*statuses)], {"salt": len(statuses)}, inbox, refused)
+        judge_messages(account, [alert(*statuses)], {"salt": len(statuses)}, 3600, inbox, refused)
         return account
 
     first, second = ({"provider_id": f"sms-{at}", "to": f"+8490000000{at}", "text": "Mặn"} for at in (0, 1))

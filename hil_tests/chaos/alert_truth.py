@@ -3,7 +3,8 @@
 Two things can be said without repeating the rule's machine. An event must have a cause: at its time the water was over
 (or under) the level. And at some moments there is no doubt which side the rule is on: when values came in order, in
 time, without a gap, and were over (or under) for the dwell and some more. There the last event must be of that side.
-In between (a backlog that came newest first, clocks ahead, values between the levels) either is right. Pure.
+In between (a backlog that came newest first, clocks ahead, values between the levels, values that quality control
+failed afterwards) either is right. An event that takes one back must be of a value that failed. Pure.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 RAISED, CLEARED = "raised", "cleared"
+TAKEN_BACK = ("withdrawn", "reinstated")
 MAX_GAP_S = 1800
 MAX_AHEAD_S = 900
 EXPIRES_AFTER_S = 2 * 3600
 
 
 class Seen(NamedTuple):
-    """A value of a station: its time, and when the cloud had it (bench seconds)."""
+    """A value of a station: its time, when the cloud had it (bench seconds), whether quality control failed it."""
 
     time: int
     value: float
     stored_at: float
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def certain_moments(seen: Iterable[Seen], levels: Levels) -> list[Certain]:
             side, last_time = None, max(last_time or 0, batch[-1].time)
             continue
         for one in batch:
-            asked = levels.side(one.value)
+            asked = None if one.failed else levels.side(one.value)
             gap = last_time is not None and one.time - last_time > MAX_GAP_S - levels.margin_s
             if asked != side or gap:
                 side, since = asked, one.time
@@ -102,21 +105,17 @@ def judge_events(
     account: AlertAccount, levels: Levels, seen: Sequence[Seen], events: Sequence[Mapping[str, Any]]
 ) -> None:
     """Hold one rule's events (any order) against what the water was."""
-    ordered = sorted(events, key=lambda event: event["time"])
+    ordered = sorted(events, key=lambda event: (event["time"], event["decided"]))
     account.events += len(ordered)
-    by_time = defaultdict(list)
+    by_time: dict[int, list[Seen]] = defaultdict(list)
     for one in seen:
-        by_time[one.time].append(one.value)
+        by_time[one.time].append(one)
     for before, event in zip([None, *ordered], ordered, strict=False):
         name = f"{levels.rule} {event['kind']} {event['time']}"
         if before is not None and before["kind"] == event["kind"]:
             account.doubled.append(f"{name}: after another one of {before['time']}")
-        level_met = [
-            v >= levels.set_level if event["kind"] == RAISED else v <= levels.clear_level
-            for v in by_time[event["time"]]
-        ]
-        if not any(level_met):
-            account.without_cause.append(f"{name}: the values then were {by_time[event['time']]}")
+        if not any(_is_ground(levels, event, one) for one in by_time[event["time"]]):
+            account.without_cause.append(f"{name} ({event['reason']}): then there was {by_time[event['time']]}")
     moments = certain_moments(seen, levels)
     account.certain += len(moments)
     told: set[tuple[int, str]] = set()
@@ -130,10 +129,17 @@ def judge_events(
             )
 
 
+def _is_ground(levels: Levels, event: Mapping[str, Any], one: Seen) -> bool:
+    if event["reason"] in TAKEN_BACK:
+        return one.failed
+    return one.value >= levels.set_level if event["kind"] == RAISED else one.value <= levels.clear_level
+
+
 def judge_messages(
     account: AlertAccount,
     alerts: Sequence[Mapping[str, Any]],
     followers: Mapping[str, int],
+    stale_after_s: float,
     inbox: Sequence[Mapping[str, Any]],
     refused: Sequence[str],
 ) -> None:
@@ -144,7 +150,8 @@ def judge_messages(
     statuses: Counter[str] = Counter()
     for alert in alerts:
         name = f"{alert['rule']} {alert['kind']} {alert['time']}"
-        wanted = followers.get(alert["rule"], 0)
+        old_news = alert["reason"] in TAKEN_BACK and alert["decided"] - alert["time"] > stale_after_s
+        wanted = 0 if old_news else followers.get(alert["rule"], 0)
         account.expected_messages += wanted
         deliveries = alert["deliveries"]
         if len(deliveries) != wanted:

@@ -36,6 +36,7 @@ class Evidence:
     journals: dict[Key, Rows] = field(default_factory=dict)
     stored: dict[Key, Rows] = field(default_factory=dict)
     declared: dict[Key, Ranges] = field(default_factory=dict)
+    failed: dict[str, list[int]] = field(default_factory=dict)  # station: times of salinity that quality control failed
     alerts: list[dict[str, Any]] = field(default_factory=list)
     inbox: list[dict[str, Any]] = field(default_factory=list)
     refused_messages: list[str] = field(default_factory=list)

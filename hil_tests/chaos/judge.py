@@ -197,16 +197,20 @@ def _alerts(
             one
             for key, found in series.items()
             if key[0] == rule.station
-            for one in salinity_seen(found, stored_at.get(key, {}))
+            for one in salinity_seen(found, stored_at.get(key, {}), evidence.failed.get(rule.station, ()))
         ]
         judge_events(account, levels, seen, [alert for alert in evidence.alerts if alert["rule"] == rule.id])
     followers = Counter(rule for person in layout.persons for rule in person.rules)
-    judge_messages(account, evidence.alerts, followers, evidence.inbox, evidence.refused_messages)
+    judge_messages(account, evidence.alerts, followers, STALE_AFTER_S, evidence.inbox, evidence.refused_messages)
     return account
 
 
-def salinity_seen(series: Series, stored_at: Mapping[int, float]) -> list[Seen]:
-    """Return the salinity of a journal's moments, dated as the station's clock-set events have it."""
+def salinity_seen(series: Series, stored_at: Mapping[int, float], failed: Iterable[int]) -> list[Seen]:
+    """Return the salinity of a journal's moments, dated as the station's clock-set events have it.
+
+    `failed`: the times whose salinity quality control has failed in the end.
+    """
+    bad = set(failed)
     values: dict[int, dict[int, tuple[float, float]]] = defaultdict(dict)
     offset: int | None = None
     for seq in sorted(series.stored, reverse=True):
@@ -224,7 +228,7 @@ def salinity_seen(series: Series, stored_at: Mapping[int, float]) -> list[Seen]:
         if TEMPERATURE in both and CONDUCTIVITY_25 in both:
             (temperature, one), (conductivity, other) = both[TEMPERATURE], both[CONDUCTIVITY_25]
             salinity = practical_salinity(conductivity_from_25(conductivity, temperature, ALPHA_PER_K), temperature)
-            found.append(Seen(time, salinity, max(one, other)))
+            found.append(Seen(time, salinity, max(one, other), time in bad))
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from firmware.record import SIZE, decode
+from firmware.record import FAIL, SIZE, decode
 from hil_tests.chaos.evidence import Evidence, Injected, Rows
 from hil_tests.chaos.layout import Layout
 from hil_tests.chaos.truth import Key, Snapshot
@@ -35,6 +35,7 @@ LOOK_S = 1.0
 SETTLE_S = 240.0
 TOLD_S = 120.0
 PAGE = 10_000
+DAY_S = 86_400
 #: Our instruments have no brush. All other kinds that the world's parts can have are drawn.
 NOT_HERE = frozenset({"instrument.wiper-parked-wrong"})
 #: One who injects must not be held up for half a minute by one board.
@@ -228,6 +229,7 @@ def _gather(world: World, evidence: Evidence) -> None:
         key = row["station"], row["journal"]
         evidence.declared[key] = [(one["first"], one["last"]) for one in row["declared_lost"]]
         evidence.stored[key] = _stored(world, *key)
+    evidence.failed = {station.id: _failed(world, station.id) for station in layout.stations}
     evidence.alerts = world.api("/api/v1/alerts", limit=1000)["alerts"]
     phone = world.phone_log()
     evidence.inbox, evidence.refused_messages = phone["messages"], phone["refused"]
@@ -242,6 +244,14 @@ def _stored(world: World, station: str, journal: int) -> Rows:
         rows += [[row[name] for name in RECORD_FIELDS] for row in page["records"]]
         after = page["next_after_seq"]
     return rows
+
+
+def _failed(world: World, station: str) -> list[int]:
+    """Return the times whose salinity has failed; those of wrong clocks outside of the run are of no interest."""
+    layout = world.layout
+    span = {"from": int(layout.begin_s) - DAY_S, "to": int(world.clock.now()) + DAY_S}
+    answer = world.api(f"/api/v1/stations/{station}/series/salinity", **span, limit=100_000)
+    return [at for at, flag in zip(answer["times"], answer["flags"], strict=True) if flag >= FAIL]
 
 
 def audit(layout: Layout) -> dict[str, Any]:
