@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,10 +28,12 @@ from simulators import control
 from simulators import site as sites
 from simulators.broker import BrokerSetup, set_up_broker
 from simulators.disk import shim
+from simulators.faults.boards import NoPlug, PlugMissing, Power, ProgramPower, RelayPower
 from simulators.lines import Lines
 from simulators.link import Link
 from simulators.plan import Plan
 from simulators.processes import BenchError, Program, Spawner, command
+from simulators.relays import Relay
 from simulators.virtual_board.build import build
 from station_config.clock import BenchClock
 
@@ -51,8 +54,21 @@ class BenchOptions:
     broker: BrokerKind = "auto"
     stations: tuple[str, ...] | None = None
     start_lead_s: float = START_LEAD_S
+    hardware: Hardware | None = None
+    """The ports of one real board; None: virtual boards."""
     failing_disks: bool = False
     """Put a witness under the files of gateway and cloud, by which their disks can be made to fail (needs gcc)."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A real station board's ports: its console, the adapters on its instruments' bus and its uplink, its relay."""
+
+    board: Path
+    bus: Path
+    uplink: Path
+    relay: Relay | None = None
+    bus_baud: int = 9600
 
 
 class Bench:
@@ -68,6 +84,8 @@ class Bench:
         self._http = httpx.Client(timeout=10.0)
         self._clock: BenchClock | None = None
         self.disks: dict[str, shim.Faults] = {}
+        self.powers: dict[str, Power] = {}
+        self.flashed: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +98,8 @@ class Bench:
     def start(self) -> None:
         """Flash the boards in the workshop, where no bench clock runs yet; then bring everything up in the field."""
         options = self.options
-        build()  # after a change of the board this takes a while: before anybody waits for a board
+        if options.hardware is None:
+            build()  # after a change of the board this takes a while: before anybody waits for a board
         self.site = sites.lay_out(options.directory, options.plan, options.stations)
         self._write_configurations()
         self._start_lines()
@@ -113,12 +132,22 @@ class Bench:
 
     def _start_lines(self) -> None:
         site = self.site
-        lines = {sites.UPLINK: ["gateway", *(s.id for s in site.stations)]}
-        lines |= {f"bus-{s.id}": ["board", "instruments"] for s in site.stations}
+        virtual = self.options.hardware is None
+        lines = {sites.UPLINK: ["gateway", *(s.id for s in site.stations if virtual)]}
+        lines |= {f"bus-{s.id}": [*(["board"] if virtual else []), "instruments"] for s in site.stations}
         configuration = {"dir": str(site.directory / "lines"), "socket": str(site.socket("lines")), "lines": lines}
-        path = sites.write_json(site.directory / "lines.json", {**configuration, "baud": None})
+        path = sites.write_json(site.directory / "lines.json", {**configuration, "baud": None, **self._devices()})
         self._run("lines", sim("lines", "--config", str(path)), self._said_ready("lines"))
         self.lines = Lines(site.socket("lines"))
+
+    def _devices(self) -> dict[str, Any]:
+        """Return the real adapters on the lines, where the board is real."""
+        hardware = self.options.hardware
+        if hardware is None:
+            return {}
+        station = self.site.stations[0].id
+        devices = {f"bus-{station}": {"adapter": str(hardware.bus)}, sites.UPLINK: {"adapter": str(hardware.uplink)}}
+        return {"devices": devices, "device_baud": hardware.bus_baud}
 
     def _flash_boards(self) -> None:
         ids = [station.id for station in self.site.stations]
@@ -126,10 +155,10 @@ class Bench:
         for station in ids:
             self._start_board(station)
         with ThreadPoolExecutor(max_workers=len(ids)) as technicians:
-            list(technicians.map(self.flash, ids))
+            self.flashed = dict(zip(ids, technicians.map(self.flash, ids), strict=True))
         for station in ids:
-            self._programs[f"board:{station}"].kill()
-            self.site.console(station).unlink(missing_ok=True)
+            with suppress(PlugMissing):  # then it goes on with its power
+                self.powers[station].off()
 
     def _start_surroundings(self) -> None:
         site, options = self.site, self.options
@@ -159,7 +188,19 @@ class Bench:
         self._run("phone", sim(*phone), self._said_ready("phone"))
 
     def _start_board(self, station: str) -> None:
-        self._run(f"board:{station}", self._board_argv(station), self.site.console(station).exists)
+        """Give a board power; one that is virtual runs with the environment there is now."""
+        hardware, console = self.options.hardware, self.site.console(station)
+        if hardware is not None:
+            self.powers[station] = RelayPower(hardware.relay, hardware.board) if hardware.relay else NoPlug()
+            self.powers[station].on()
+            return
+        console.unlink(missing_ok=True)
+        self._run(f"board:{station}", self._board_argv(station), console.exists)
+        self.powers[station] = ProgramPower(self._programs[f"board:{station}"], console)
+
+    def console(self, station: str) -> Path:
+        """Return the port of a board's console."""
+        return self.options.hardware.board if self.options.hardware else self.site.console(station)
 
     def _board_argv(self, station: str) -> list[str]:
         site = self.site
@@ -174,7 +215,7 @@ class Bench:
 
     def flash(self, station: str) -> dict[str, Any]:
         """Flash one board over its console, as a technician does; return what tram-station reported."""
-        port, network = str(self.site.console(station)), str(self.site.network_file)
+        port, network = str(self.console(station)), str(self.site.network_file)
         return self._tram_station("flash", "--port", port, "--network", network, "--station", station)
 
     def read_journal(self, station: str) -> Path:
@@ -182,7 +223,7 @@ class Bench:
         folder = self.site.directory / "journals" / station
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._tram_station("journal", "--port", str(self.site.console(station)), "--out", str(folder / "journal.trb"))
+        self._tram_station("journal", "--port", str(self.console(station)), "--out", str(folder / "journal.trb"))
         return folder
 
     def _tram_station(self, *words: str) -> dict[str, Any]:
@@ -289,6 +330,8 @@ class Bench:
             raise BenchError(f"no plug {plug!r}; there are {', '.join(self.plugs)}")
         if plug == "link":
             self.link.cut(True)
+        elif plug.startswith("board:"):
+            self.powers[plug.removeprefix("board:")].off()
         else:
             self._programs[plug].kill()
         if plug == "broker":
@@ -301,8 +344,9 @@ class Bench:
             self.link.cut(False)
         elif plug in self.out:
             if plug.startswith("board:"):
-                self.site.console(plug.removeprefix("board:")).unlink(missing_ok=True)
-            self._programs[plug].start()
+                self.powers[plug.removeprefix("board:")].on()
+            else:
+                self._programs[plug].start()
         self.out.discard(plug)
 
     def silence_bus(self, station: str, on: bool) -> None:

@@ -18,11 +18,12 @@ import random
 import signal
 import tty
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import serial
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,9 +45,12 @@ class LinesConfiguration(BaseModel):
 
     dir: Path
     socket: Path
-    lines: dict[Name, Annotated[list[Name], Field(min_length=2)]]
+    lines: dict[Name, Annotated[list[Name], Field(min_length=1)]]
     baud: Annotated[int, Field(ge=300, le=1_000_000)] | None = None
     """Bytes take 10/baud seconds; None: no time at all."""
+    devices: dict[Name, dict[Name, Path]] = {}
+    """Per line, participants behind a real serial port: an RS-485 adapter, with all that hangs on it."""
+    device_baud: Annotated[int, Field(ge=300, le=1_000_000)] = 9600
     seed: int = 0
 
 
@@ -76,7 +80,14 @@ class Line:
             self._loop.remove_reader(fd)
 
     def _on_bytes(self, sender: str, fd: int) -> None:
-        chunk = os.read(fd, CHUNK_BYTES)
+        try:
+            chunk = os.read(fd, CHUNK_BYTES)
+        except OSError:  # only a real port can go: an adapter was unplugged
+            chunk = b""
+        if not chunk:
+            self._loop.remove_reader(fd)
+            self.counters[f"gone {sender}"] += 1
+            return
         self.counters["sent_chunks"] += 1
         self.counters["sent_bytes"] += len(chunk)
         passage = pass_chunk(self.faults, chunk, self._chance)
@@ -111,7 +122,7 @@ class Line:
                 continue
             try:
                 written = os.write(fd, data)
-            except BlockingIOError:  # nobody has read there for 4 KiB: a receiver's buffer runs over
+            except OSError:  # nobody has read there for 4 KiB: a receiver's buffer runs over; or an adapter is gone
                 written = 0
             self.counters["delivered_bytes"] += written
             self.counters["unread_bytes"] += len(data) - written
@@ -142,6 +153,21 @@ def terminals(directory: Path, ports: list[str]) -> Iterator[dict[str, int]]:
         yield fds
 
 
+@contextmanager
+def adapters(devices: Mapping[str, Path], baud: int) -> Iterator[dict[str, int]]:
+    """Open real serial ports; yield {participant: descriptor}. Raises SimulatorError that names the port."""
+    with ExitStack() as undo:
+        fds = {}
+        for name, path in devices.items():
+            try:
+                port = undo.enter_context(serial.Serial(str(path), baud, timeout=0))
+            except (serial.SerialException, OSError) as error:
+                raise SimulatorError(f"{path}: {error}; is the adapter plugged in, and may you use it?") from None
+            os.set_blocking(port.fileno(), False)
+            fds[name] = port.fileno()
+        yield fds
+
+
 async def _change(lines: dict[str, Line], request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request of the control socket. Raises SimulatorError when it cannot be done."""
     if request.get("status"):
@@ -163,7 +189,9 @@ async def run(configuration: LinesConfiguration) -> None:
     with ExitStack() as stack:
         lines = {}
         for name, ports in configuration.lines.items():
+            devices = configuration.devices.get(name, {})
             fds = stack.enter_context(terminals(configuration.dir / name, ports))
+            fds |= stack.enter_context(adapters(devices, configuration.device_baud))
             line = lines[name] = Line(name, fds, configuration.baud, configuration.seed)
             line.listen()
             stack.callback(line.silence)

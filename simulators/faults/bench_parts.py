@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from simulators.bench import Bench
-from simulators.faults.boards import BoardPart, Power, ProgramPower
+from simulators.faults.boards import BoardPart
 from simulators.faults.parts import Part, Parts
 from simulators.faults.programs import BrokerPart, CloudPart, GatewayPart
 from simulators.faults.wires import Bus, InstrumentPart, LinkPart, PeoplePart, ProviderChannel, SetFault
 
 
-def parts_of(bench: Bench, hardware: bool = False) -> Parts:
-    """Return everything in a started bench that can have a fault; `hardware` where its board is a real one."""
-    site = bench.site
+def parts_of(bench: Bench) -> Parts:
+    """Return everything in a started bench that can have a fault."""
+    site, hardware = bench.site, bench.options.hardware is not None
     stations = {station.id: station for station in site.stations}
     parts: dict[str, dict[str, Part]] = {
         "bus": {id_: Bus(_fault_setter(bench, f"bus-{id_}")) for id_ in stations},
@@ -22,7 +22,7 @@ def parts_of(bench: Bench, hardware: bool = False) -> Parts:
             for id_, station in stations.items()
             for sensor in station.sensors
         },
-        "board": {id_: BoardPart(board_power(bench, id_), _console(bench, id_), not hardware) for id_ in stations},
+        "board": {id_: BoardPart(bench.powers[id_], _console(bench, id_), not hardware) for id_ in stations},
         "link": {"link": LinkPart(bench.link)},
         "gateway": {
             "gateway": GatewayPart(bench.program("gateway"), site.directory / "gateway", bench.disks.get("gateway"))
@@ -34,14 +34,9 @@ def parts_of(bench: Bench, hardware: bool = False) -> Parts:
     return Parts(parts, hardware)
 
 
-def board_power(bench: Bench, station: str) -> Power:
-    """Return the plug of a station's board."""
-    return ProgramPower(bench.program(f"board:{station}"), bench.site.console(station))
-
-
 def _fault_setter(bench: Bench, line: str) -> SetFault:
     return lambda fault, on: bench.lines.set_fault(line, fault, on)
 
 
 def _console(bench: Bench, station: str) -> Callable[[], str]:
-    return lambda: str(bench.site.console(station))
+    return lambda: str(bench.console(station))

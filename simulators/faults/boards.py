@@ -10,8 +10,10 @@ from typing import Protocol
 
 from simulators.board import VirtualBoard
 from simulators.errors import SimulatorError
+from simulators.faults.catalogue import FaultRefused
 from simulators.faults.parts import Begin, Heal
-from simulators.processes import Program
+from simulators.processes import BenchError, Program, wait_for
+from simulators.relays import Relay
 from station_config.console import Board
 from station_config.errors import StationConfigError
 
@@ -21,6 +23,13 @@ rtc, now = machine.RTC(), time.time() + %d
 t = time.gmtime(now)
 rtc.datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], 0))
 """
+
+
+CONSOLE_S = 15.0
+
+
+class PlugMissing(BenchError):
+    """This bench cannot switch that."""
 
 
 class Power(Protocol):
@@ -99,6 +108,37 @@ class VirtualPower:
         heap_bytes = 1024 * heap_kib or self._usual.heap_bytes
         self.board.settings = replace(self._usual, cut_at_operation=cut_at, heap_bytes=heap_bytes)
         self.board.start()
+
+
+@dataclass
+class RelayPower:
+    """The power of a real board, by a relay. `port` is its console, which comes back with the power."""
+
+    relay: Relay
+    port: Path
+
+    def off(self) -> None:
+        """Open the relay. Raises RelayError."""
+        self.relay.switch(False)
+
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+        """Close the relay and wait for the console. Raises RelayError, BenchError, FaultRefused."""
+        if cut_at or heap_kib:
+            raise FaultRefused("a relay knows on and off, not flash operations or heap")
+        self.relay.switch(True)
+        wait_for(self.port.exists, CONSOLE_S, f"{self.port} to be there after power on")
+
+
+@dataclass(frozen=True)
+class NoPlug:
+    """A real board whose power nobody switches."""
+
+    def off(self) -> None:
+        """Raise PlugMissing."""
+        raise PlugMissing("nobody can switch this board's power: give --relay PORT")
+
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+        """Do nothing: it has power."""
 
 
 @dataclass
