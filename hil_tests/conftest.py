@@ -1,34 +1,28 @@
-"""One running chain for all scenarios: a station at Xuân Hòa, sixty times faster than the river, salt on its way."""
+"""One running chain for all scenarios: a station at Xuân Hòa, sixty times faster than the river, salt on its way.
+
+The board is virtual, or the real one at --board (see docs/test_bench.md).
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from hil_tests.scene import Scene
-from simulators import demo
-from simulators.bench import Bench, BenchOptions
-from simulators.errors import SimulatorError
-from simulators.virtual_board.build import build
+from simulators.bench_fixture import started
+from simulators.pytest_plugin import OPTIONS
 
-SPEED = 60.0
-SPAN_S = 7200.0
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Give the options of the bench their short names here: --board is --tram-board."""
+    group = parser.getgroup("bench", "the same as --tram-…, short")
+    for name, (metavar, text) in OPTIONS.items():
+        group.addoption(f"--{name}", dest=f"tram_{name}", metavar=metavar, default=None, help=text)
 
 
 @pytest.fixture(scope="session")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Bring the chain up once; leaving it ends every process."""
-    try:
-        build()
-    except SimulatorError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no virtual board here: {error}")
-    plan = demo.plan_run(None, 1, SPAN_S)
-    folder: Path = tmp_path_factory.mktemp("bench")
-    with Bench(BenchOptions(folder, plan, SPEED, stations=(plan.station,))) as bench:
-        bench.start()
+    with started(pytestconfig, tmp_path_factory) as bench:
         yield Scene(bench)

@@ -54,6 +54,9 @@ class BenchOptions:
     broker: BrokerKind = "auto"
     stations: tuple[str, ...] | None = None
     start_lead_s: float = START_LEAD_S
+    network: Path = sites.DEMO_NETWORK
+    shown: tuple[dict[str, Any], ...] | None = None
+    """The instruments of every station as `tram-sim world` reads them; None: the usual three."""
     hardware: Hardware | None = None
     """The ports of one real board; None: virtual boards."""
     failing_disks: bool = False
@@ -100,7 +103,7 @@ class Bench:
         options = self.options
         if options.hardware is None:
             build()  # after a change of the board this takes a while: before anybody waits for a board
-        self.site = sites.lay_out(options.directory, options.plan, options.stations)
+        self.site = sites.lay_out(options.directory, options.plan, options.stations, options.network)
         self._write_configurations()
         self._start_lines()
         self._flash_boards()
@@ -172,6 +175,7 @@ class Bench:
                     "port": str(site.line(f"bus-{s.id}", "instruments")),
                     "shift_s": site.places[s.id].shift_s,
                     "elevation_m": site.places[s.id].elevation_m,
+                    **({} if options.shown is None else {"instruments": options.shown}),
                 }
                 for s in site.stations
             ],

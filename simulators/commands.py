@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simulators import board, broker, demo_command, lines, link, modem, phone, serial_server, world
+from simulators import bench_command, board, broker, demo_command, lines, link, modem, phone, serial_server, world
 from simulators.faults import command as faults
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -18,3 +18,4 @@ app.command("phone")(phone.command)
 app.command("modem")(modem.command)
 app.command("serial-server")(serial_server.command)
 app.command("faults")(faults.command)
+app.command("bench")(bench_command.command)

@@ -73,8 +73,16 @@ class Program:
 
     def start(self, deadline_s: float = 30.0) -> None:
         """Start and wait until ready. Raises BenchError with the log's end when it exits or takes too long."""
+        self.launch()
+        self.await_ready(deadline_s)
+
+    def launch(self) -> None:
+        """Start, and do not wait."""
         self.process = self.spawner.popen(self.argv, self.environment, self.log)
         self.starts += 1
+
+    def await_ready(self, deadline_s: float = 30.0) -> None:
+        """Wait until ready. Raises BenchError as `start` does."""
         wait_for(lambda: self._ready_or_raise(), deadline_s, f"{self.name} to be ready", self.log)
 
     def _ready_or_raise(self) -> bool:

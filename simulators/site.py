@@ -27,6 +27,7 @@ EARLIER_GATEWAY = "gw-earlier"
 UPLINK = "uplink"
 MARKER = ".tram-run"  # a folder with it was made by a run and may be emptied by the next
 REPLAY_SHIFT_S = 3600.0
+USUAL_ELEVATION_M = -3.0
 CROPS = {"vam-kenh": "tiger-shrimp", "hoa-binh": "coconut", "xuan-hoa": "rice"}
 FARMER = ("Chị Sáu", "0900000001")
 
@@ -101,7 +102,8 @@ class Site:
 def place_of(station: Station, number: int) -> Place:
     """Return where the n-th station of a network stands; in a replay each is an hour behind the one before."""
     elevations = [sensor.elevation_m for sensor in station.sensors if sensor.elevation_m is not None]
-    return Place(station.id, station.river_km, elevations[0], REPLAY_SHIFT_S * number)
+    elevation_m = elevations[0] if elevations else USUAL_ELEVATION_M
+    return Place(station.id, station.river_km, elevation_m, REPLAY_SHIFT_S * number)
 
 
 def free_ports(number: int) -> list[int]:
@@ -131,13 +133,15 @@ def write_secret(path: Path) -> None:
     path.write_text(secrets.token_urlsafe(24), encoding="utf-8")
 
 
-def lay_out(directory: Path, plan: Plan, station_ids: Sequence[str] | None = None) -> Site:
-    """Make the folder of a new run and write network.toml; the stations are those named, or all of the demo network.
+def lay_out(
+    directory: Path, plan: Plan, station_ids: Sequence[str] | None = None, network_file: Path = DEMO_NETWORK
+) -> Site:
+    """Make the folder of a new run and write network.toml; the stations are those named, or all of the network.
 
     Raises SiteError when the folder holds anything but an earlier run.
     """
     _make_empty(directory)
-    shutil.copyfile(DEMO_NETWORK, directory / "network.toml")
+    shutil.copyfile(network_file, directory / "network.toml")
     network = load_network(directory / "network.toml")
     stations = tuple(s for s in network.stations if station_ids is None or s.id in station_ids)
     return Site(directory, network, stations, Ports(*free_ports(4)), plan)
@@ -207,8 +211,14 @@ token_file = "{sms_token_file}"
 
 
 def write_rules(site: Site) -> None:
-    """Write rules.toml: a rule per station for the planned crop, and a farmer who listens to the planned station."""
+    """Write rules.toml: a rule per station for the planned crop, and a farmer who listens to the planned station.
+
+    A network other than the demo's has no crops, and no rules.
+    """
     plan = site.plan
+    if any(station.id not in CROPS for station in site.stations):
+        site.rules_file.write_text("", encoding="utf-8")
+        return
     text = ""
     for station in site.stations:
         crop, set_level, clear_level = _levels(plan, station.id)

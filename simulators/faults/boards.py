@@ -38,8 +38,11 @@ class Power(Protocol):
     def off(self) -> None:
         """Take the power away; nothing happens where it is away already."""
 
-    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
-        """Give power: to a board that loses it at its n-th flash operation, or that has this much heap; 0: as usual."""
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0, wait: bool = True) -> None:
+        """Give power: to a board that loses it at its n-th flash operation, or that has this much heap; 0: as usual.
+
+        Return when the board's console is there, or at once without `wait`.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class BoardPart:
 
     def faults(self) -> Mapping[str, Begin]:
         """Return how each begins."""
+        if isinstance(self.power, NoPlug):
+            return {"clock-jump": self._clock_jump}
         anywhere = {"power-cut": self._power_cut, "brown-out": self._brown_out, "clock-jump": self._clock_jump}
         return {**anywhere, "heap-full": self._heap_full} if self.virtual else anywhere
 
@@ -87,7 +92,7 @@ class BoardPart:
 
     def _as_usual(self) -> None:
         self.power.off()
-        self.power.on()
+        self.power.on(wait=False)
 
 
 @dataclass
@@ -103,7 +108,7 @@ class VirtualPower:
         """Cut it."""
         self.board.power_cut()
 
-    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0, wait: bool = True) -> None:
         """Start the board again."""
         heap_bytes = 1024 * heap_kib or self._usual.heap_bytes
         self.board.settings = replace(self._usual, cut_at_operation=cut_at, heap_bytes=heap_bytes)
@@ -121,12 +126,13 @@ class RelayPower:
         """Open the relay. Raises RelayError."""
         self.relay.switch(False)
 
-    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0, wait: bool = True) -> None:
         """Close the relay and wait for the console. Raises RelayError, BenchError, FaultRefused."""
         if cut_at or heap_kib:
             raise FaultRefused("a relay knows on and off, not flash operations or heap")
         self.relay.switch(True)
-        wait_for(self.port.exists, CONSOLE_S, f"{self.port} to be there after power on")
+        if wait:
+            wait_for(self.port.exists, CONSOLE_S, f"{self.port} to be there after power on")
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class NoPlug:
         """Raise PlugMissing."""
         raise PlugMissing("nobody can switch this board's power: give --relay PORT")
 
-    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0, wait: bool = True) -> None:
         """Do nothing: it has power."""
 
 
@@ -155,9 +161,11 @@ class ProgramPower:
         """Kill it."""
         self.program.kill()
 
-    def on(self, *, cut_at: int = 0, heap_kib: int = 0) -> None:
+    def on(self, *, cut_at: int = 0, heap_kib: int = 0, wait: bool = True) -> None:
         """Start it again, and wait for its console. The last of an option's values counts."""
         more = (*(("--cut", str(cut_at)) if cut_at else ()), *(("--heap", f"{heap_kib}k") if heap_kib else ()))
         self.program.argv = [*self._usual, *more]
         self.console.unlink(missing_ok=True)
-        self.program.start()
+        self.program.launch()
+        if wait:
+            self.program.await_ready()

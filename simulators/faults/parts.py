@@ -18,6 +18,8 @@ from simulators.errors import SimulatorError
 from simulators.faults.catalogue import SCOPES, FaultRefused, kind, like
 from simulators.faults.plan import FaultPlan, Injection
 
+GRACE_S = 1.0  # a fault that has had its time may still begin, so many seconds late
+
 Heal = Callable[[], None]
 Begin = Callable[[Mapping[str, float]], Heal]
 
@@ -70,13 +72,21 @@ class Parts:
         of, parts = kind(injection.kind), self._parts[injection.scope]
         if injection.target not in parts:
             return f"{of.id}: no {of.scope} {injection.target!r}; {like(injection.target, parts)}"
-        if self.hardware and of.no_hardware:
-            return f"{of.id}: not on hardware: {of.no_hardware}"
+        if why := self.not_on_hardware(injection):
+            return why
         part = parts[injection.target]
         if of.name not in part.faults():
             why = part.why if isinstance(part, Absent) else f"it can have {', '.join(part.faults())}"
             return f"{of.id}: not at {injection.target}: {why}"
         return None
+
+    def not_on_hardware(self, injection: Injection) -> str | None:
+        """Return why real parts, or this bench's, cannot have this fault; None where they can, or nothing is real."""
+        of, part = kind(injection.kind), self._parts[injection.scope].get(injection.target)
+        if not self.hardware or part is None or (not of.no_hardware and of.name in part.faults()):
+            return None
+        can = ", ".join(part.faults()) or "nothing"
+        return f"{of.id}: not on hardware: {of.no_hardware or f'this part can have {can} here'}"
 
     def begin(self, injection: Injection) -> Heal:
         """Inject a fault and return how to end it. Raises FaultRefused with the reason, or the part's own error."""
@@ -103,8 +113,15 @@ class Happened:
 class Injector:
     """Carries a plan out while a run goes on, from `tick`; what happened when is in `log`."""
 
-    def __init__(self, parts: Parts, plan: FaultPlan, report: Callable[[Happened], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        plan: FaultPlan,
+        report: Callable[[Happened], None] = lambda _: None,
+        grace_s: float = GRACE_S,
+    ) -> None:
         self._parts = parts
+        self._grace_s = grace_s
         self._report = report
         self._due = [(one.at_s, number, one) for number, one in enumerate(plan.injections)]
         heapq.heapify(self._due)
@@ -140,6 +157,11 @@ class Injector:
             self._end(one, elapsed_s)
 
     def _begin(self, number: int, injection: Injection, elapsed_s: float) -> None:
+        late_s = elapsed_s - injection.at_s
+        if elapsed_s > injection.until_s and late_s > self._grace_s:
+            late = f"the bench was {late_s:.0f} s late, and its time over"
+            self._say(Happened(elapsed_s, "refused", injection, late))
+            return
         try:
             heal = self._parts.begin(injection)
         except SimulatorError as error:

@@ -48,7 +48,7 @@ class GatewayPart:
     def _restart_with(self, environment: Mapping[str, str]) -> None:
         self.program.kill()
         self.program.environment = environment
-        self.program.start()
+        self.program.launch()
 
     def _torn_page(self, given: Mapping[str, float]) -> Heal:
         """Kill it and leave the beginning of a page behind the last one of each write-ahead log, as a cut would."""
@@ -56,7 +56,7 @@ class GatewayPart:
         for log in self.state_dir.glob("*-wal"):
             with log.open("ab") as file:
                 file.write(os.urandom(int(SQLITE_FRAME_BYTES * given["part"])))
-        return self.program.start
+        return self.program.launch
 
 
 @dataclass
@@ -74,7 +74,7 @@ class BrokerPart:
     def _lost_memory(self, _: Mapping[str, float]) -> Heal:
         self.program.kill()
         self.setup.erase()
-        return self.program.start
+        return self.program.launch
 
     def _slow(self, given: Mapping[str, float]) -> Heal:
         slowed = Slowed(self.program.pid, given["share"])
@@ -119,7 +119,7 @@ def killed(program: Program) -> Begin:
 
     def begin(_: Mapping[str, float]) -> Heal:
         program.kill()
-        return program.start
+        return program.launch
 
     return begin
 

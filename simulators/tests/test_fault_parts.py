@@ -63,6 +63,15 @@ def test_a_plan_is_carried_out_healed_and_told() -> None:
     assert "no bus 'hoa-binh'" in injector.log[1].reason
 
 
+def test_a_fault_whose_time_is_over_before_the_bench_gets_to_it_is_not_injected_and_told() -> None:
+    bus = BusOfOne()
+    plan = FaultPlan(1, 60.0, (Injection(5, 3, "bus.cut", "a"), Injection(10, 30, "bus.echo", "a")))
+    injector = Injector(Parts({"bus": {"a": Bus(bus.set_fault)}}), plan)
+    injector.tick(20)
+    assert [f"{one.what} {one.injection.kind}" for one in injector.log] == ["refused bus.cut", "began bus.echo"]
+    assert "15 s late" in injector.log[0].reason
+
+
 def test_ending_early_heals_all_that_is_in_force() -> None:
     bus = BusOfOne()
     plan = FaultPlan(1, 60.0, (Injection(1, 50, "bus.cut", "a"), Injection(30, 5, "bus.cut", "a")))

@@ -31,6 +31,7 @@ class HandRig:
 
     def __init__(self, parts: Parts, messages: Sequence[Message] = ()) -> None:
         self.parts = parts
+        self.speed = 60.0
         self._time = 1000.0
         self._messages = messages
 

@@ -14,7 +14,7 @@ Script and verdict are pure; only the driver touches a bench.
 """
 
 from simulators.timeline.driver import Rig, drive
-from simulators.timeline.script import NotOnHardware, Script, TimelineRefused
+from simulators.timeline.script import Script, TimelineRefused
 from simulators.timeline.verdict import Account, Judged, Message, RunLog, Value, Verdict, judge
 from simulators.timeline.writer import Timeline
 
@@ -22,7 +22,6 @@ __all__ = [
     "Account",
     "Judged",
     "Message",
-    "NotOnHardware",
     "Rig",
     "RunLog",
     "Script",

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from simulators.faults.parts import Injector, Parts
+from simulators.faults.parts import Happened, Injector, Parts
 from simulators.timeline.script import Script
 from simulators.timeline.verdict import Account, Message, RunLog, Value
 
 POLL_S = 0.1
 LOOK_S = 0.5
+GRACE_S = 1.0  # of the wall
 
 Report = Callable[[str], None]
 
@@ -20,6 +21,7 @@ class Rig(Protocol):
     """A bench as a timeline sees it. Moments are unix seconds of the bench's clock."""
 
     parts: Parts
+    speed: float
 
     def now(self) -> float:
         """Return the bench's time."""
@@ -52,7 +54,10 @@ class _Run:
         self._last = 0.0
         self._before = len(rig.messages())
         self._told = self._before
-        self._injector = Injector(rig.parts, script.plan, lambda happened: report(str(happened)))
+        self._injector = Injector(rig.parts, script.plan, self._tell, GRACE_S * rig.speed)
+
+    def _tell(self, happened: Happened) -> None:
+        self._report(str(happened))
 
     def elapsed_s(self) -> float:
         """Return field seconds since the beginning."""

@@ -21,10 +21,6 @@ class TimelineRefused(SimulatorError):
     """The timeline cannot be run; the text names every fault of it, each with what was written."""
 
 
-class NotOnHardware(SimulatorError):
-    """The timeline has faults that real parts cannot have; the text says which and why."""
-
-
 @dataclass(frozen=True)
 class Script:
     """A checked timeline: injections in field seconds, expectations, the end."""
@@ -102,9 +98,10 @@ def field_seconds(moment: float | str) -> float:
 
 def problems(script: Script, said: Mapping[Injection, str], place: Place) -> Iterator[str]:
     """Yield in words everything that is wrong with a script as a whole."""
+    hardware = hardware_reasons(script, place.parts)
     for injection in script.injections:
         why = place.parts.why_not(injection)
-        if why and "not on hardware" not in why:
+        if why and why not in hardware:
             yield f"{said[injection]}: {why}"
         if injection.at_s >= script.end_s:
             yield f"{said[injection]}: begins at or after the end, {script.end_s:g} s"
@@ -128,5 +125,5 @@ def _wrong_expectations(script: Script, place: Place) -> Iterator[str]:
 
 def hardware_reasons(script: Script, parts: Parts) -> list[str]:
     """Return why faults of the script cannot be had on this hardware."""
-    reasons = [parts.why_not(injection) for injection in script.injections]
-    return [why for why in reasons if why and "not on hardware" in why]
+    sound = [injection for injection in script.injections if not list(injection.faults())]
+    return [why for injection in sound if (why := parts.not_on_hardware(injection))]

@@ -7,6 +7,7 @@ of it but what is marked as the technician's (service, discovery, stop).
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -50,10 +51,21 @@ __all__ = [
 ]
 
 
+FOLDER_VARIABLE = "TRAM_INSTRUMENTS"
+
+
 @cache
 def load_instruments() -> MappingProxyType[str, Instrument]:
-    """Return the shipped instruments by id, the name of their file. Raises ConfigurationError."""
-    return MappingProxyType(read_instruments(Path(__file__).parent))
+    """Return the shipped instruments by id, the name of their file, and those of the folder TRAM_INSTRUMENTS names.
+
+    Raises ConfigurationError, also when one of the folder's has the id of a shipped one.
+    """
+    shipped = read_instruments(Path(__file__).parent)
+    folder = os.environ.get(FOLDER_VARIABLE)
+    own = read_instruments(Path(folder)) if folder else {}
+    if twice := sorted(shipped.keys() & own.keys()):
+        raise ConfigurationError(f"{folder}: {', '.join(twice)}: shipped under this name already; give it another")
+    return MappingProxyType(shipped | own)
 
 
 def read_instruments(folder: Path) -> dict[str, Instrument]:
