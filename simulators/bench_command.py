@@ -45,3 +45,7 @@ def command(
     words = ["-v", "-s", *(["-k", select] if select else []), *given, *map(str, chosen)]
     code = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words], check=False).returncode
     raise typer.Exit({0: 0, 1: _FAILED}.get(code, _NOT_RUN))
+
+
+if __name__ == "__main__":
+    typer.run(command)

@@ -85,8 +85,8 @@ class Parts:
         of, part = kind(injection.kind), self._parts[injection.scope].get(injection.target)
         if not self.hardware or part is None or (not of.no_hardware and of.name in part.faults()):
             return None
-        can = ", ".join(part.faults()) or "nothing"
-        return f"{of.id}: not on hardware: {of.no_hardware or f'this part can have {can} here'}"
+        why = of.no_hardware or (part.why if isinstance(part, Absent) else f"here it has {', '.join(part.faults())}")
+        return f"{of.id}: not on hardware: {why}"
 
     def begin(self, injection: Injection) -> Heal:
         """Inject a fault and return how to end it. Raises FaultRefused with the reason, or the part's own error."""

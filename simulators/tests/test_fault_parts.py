@@ -86,7 +86,7 @@ def test_ending_early_heals_all_that_is_in_force() -> None:
     ("injection", "why"),
     [
         (Injection(0, 1, "board.heap-full", "b"), "not on hardware: a chip has the memory"),
-        (Injection(0, 1, "link.cut", "link"), "not at link: the bench has no broker"),
+        (Injection(0, 1, "link.cut", "link"), "not on hardware: the bench has no broker"),
         (Injection(0, 1, "bus.noise", "b", {"chance": 7}), "chance must be 0.05 to 0.5"),
     ],
 )

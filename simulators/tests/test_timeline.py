@@ -61,7 +61,7 @@ def place(bus: HandBus | None = None, hardware: bool = False) -> Place:
         },
         hardware,
     )
-    return Place({"xuan-hoa": [1, 2]}, ["salinity"], parts)
+    return Place({"xuan-hoa": [1, 2]}, ["salinity", "turbidity"], parts, ["salinity"])
 
 
 def test_a_timeline_is_carried_out_and_judged() -> None:
@@ -100,6 +100,7 @@ def test_all_that_is_wrong_is_said_at_once_before_anything_is_done() -> None:
     timeline.during(90, 99).fault("bus.stuck")
     timeline.between("soon", 50).expect_sms("vượt")
     timeline.by(200).expect_value("saltiness", near=3)
+    timeline.by(50).expect_value("turbidity")
     timeline.during(1, 2).fault("gateway.kill")
     with pytest.raises(TimelineRefused) as refused:
         timeline.script(place(bus))
@@ -118,6 +119,7 @@ def test_all_that_is_wrong_is_said_at_once_before_anything_is_done() -> None:
         "no parameter 'saltiness'",
         "by(200).expect_value('saltiness', near=3): after the end, 60 s",
         "not at gateway: it runs elsewhere",
+        "the truth is known of salinity here; say near=number",
     ):
         assert words in said, said
     assert bus.changes == []

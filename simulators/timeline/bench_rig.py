@@ -15,6 +15,12 @@ from station_config.parameters import load_parameters
 
 FIRST_RECORD_S, SETTLE_S = 90.0, 60.0
 MOST_POINTS = 10_000
+#: Parameters whose truth the simulated river knows, under its own names.
+TRUTHS = {
+    "salinity": "salinity",
+    "water_temperature": "water_temperature_c",
+    "conductivity": "conductivity_ms_cm",
+}
 HALF_A_MINUTE_S = 30.0  # a minute's value is a mean; its middle is what the instrument stood in
 
 
@@ -30,7 +36,8 @@ class BenchRig:
     def place(self) -> Place:
         """What a timeline can name here."""
         stations = {one.id: [sensor.number for sensor in one.sensors] for one in self.bench.site.stations}
-        return Place(stations, list(load_parameters().by_name), self.parts)
+        in_the_river = self.bench.options.shown is None
+        return Place(stations, list(load_parameters().by_name), self.parts, list(TRUTHS) if in_the_river else [])
 
     def now(self) -> float:
         """Return the bench's time."""
@@ -56,7 +63,9 @@ class BenchRig:
         return [Value(t, station, parameter, v, flag, self._truth(station, parameter, t)) for t, v, flag in rows]
 
     def _truth(self, station: str, parameter: str, time: float) -> float | None:
-        return self.bench.truth(station, time - HALF_A_MINUTE_S).get(parameter)
+        if parameter not in self.place.truths:
+            return None
+        return self.bench.truth(station, time - HALF_A_MINUTE_S).get(TRUTHS[parameter])
 
     def accounts(self) -> Sequence[Account]:
         """Read every journal over its board's console and compare it with the store, record by record."""

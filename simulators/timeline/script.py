@@ -48,11 +48,13 @@ class Script:
 
 @dataclass(frozen=True)
 class Place:
-    """What a timeline can name: the stations with their sensors' numbers, the parameters, the parts with faults."""
+    """What a timeline can name: stations with their sensors' numbers, parameters, parts with faults."""
 
     stations: Mapping[str, Sequence[int]]
     parameters: Sequence[str]
     parts: Parts
+    truths: Sequence[str] = ()
+    """Parameters of which it is known what the instruments stand in."""
 
     def station(self, name: str | None) -> str:
         """Return the station meant; the only one when none is named. Raises LookupError with what to do."""
@@ -117,6 +119,9 @@ def _wrong_expectations(script: Script, place: Place) -> Iterator[str]:
             yield f"{one.said}: after the end, {script.end_s:g} s"
         if isinstance(one, ExpectValue | ExpectMissing) and one.parameter not in place.parameters:
             yield f"{one.said}: no parameter {one.parameter!r}"
+        elif isinstance(one, ExpectValue) and one.near is None and one.parameter not in place.truths:
+            known = ", ".join(place.truths) or "nothing"
+            yield f"{one.said}: the truth is known of {known} here; say near=number"
         if isinstance(one, ExpectRecords):
             last = max((injection.until_s for injection in script.injections), default=0.0)
             if one.last_s < last:
