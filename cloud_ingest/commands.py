@@ -24,6 +24,7 @@ from cloud_ingest.archive_command import archive
 from cloud_ingest.audit import account_for
 from cloud_ingest.backup_command import backup, restore
 from cloud_ingest.broker_command import broker_files
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.commanding.commands import app as command_app
 from cloud_ingest.commanding.rollout_commands import app as rollout_app
 from cloud_ingest.configuration import load_configuration
@@ -32,7 +33,6 @@ from cloud_ingest.errors import CloudError
 from cloud_ingest.import_command import import_file, list_imports
 from cloud_ingest.layer_commands import calibration, recompute
 from cloud_ingest.ledger import Range
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.places import Places, database_of
 from cloud_ingest.quality_command import qc
 from cloud_ingest.query_command import query

@@ -5,6 +5,7 @@ CloudError
 ├── PointsRefused      the store of observations will not have some rows: set aside what they came with
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
 │   └── StoreInUse     the last of these: what is wanted may be handed over to it
+├── ChunkDamaged       a chunk of closed observations cannot be read: tram-cloud compact --repair
 ├── AuthorityRefused   the broker's certificates cannot be made: do what the text says
 ├── BackupRefused      a backup or archive cannot be made, or is not what it should be: do what the text says
 ├── QuestionRefused    a question asks for more than one answer may hold, or for what is not there: ask otherwise
@@ -35,6 +36,10 @@ class StoreRefused(CloudError):
 
 class StoreInUse(StoreRefused):
     """Another program writes this store."""
+
+
+class ChunkDamaged(CloudError):
+    """Closed observations cannot be read; raw records can make them again."""
 
 
 class AuthorityRefused(CloudError):

@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
 
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
-from cloud_ingest.database import raw
-from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
+from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow
 from cloud_ingest.quality import Test
 from cloud_ingest.scan_writer import LAYER, OTHER, NewestScans, ScanWriter
-from cloud_ingest.scans import GROUP_BITS, Rows, Scans, empty_rows, read_scans
+from cloud_ingest.scans import GROUP_BITS, Rows, Scans, empty_rows, read_scans, remove_rows
 from firmware.record import GOOD, MISSING, NOT_EVALUATED
 
 
@@ -128,6 +126,11 @@ class ObservationLog:
                 found[number] = (len(time), int(usable.sum()))
         return found
 
+    def remove(self, time: Ints, series: Ints) -> None:
+        """Take the rows of these times and series out: they are in chunks, or in an archive."""
+        self.settle()
+        remove_rows(self._db, time, series)
+
     def blocks(self, series: Iterable[int], block_s: int, shift_s: int = 0) -> list[int]:
         """Return the beginnings of the blocks of time (multiples of block_s) that have a row of these series at
         begin + shift_s <= time < begin + shift_s + block_s."""
@@ -179,21 +182,6 @@ def _groups(series: Iterable[int]) -> list[int]:
 
 def _ints(column: npt.NDArray[Any]) -> Ints:
     return column.astype(np.int64)
-
-
-class LogStore:
-    """Observations in the SQLite file of the books: an ObservationStore."""
-
-    def __init__(self) -> None:
-        self._newest = NewestScans()
-
-    def writer(self, books: Connection, _names: Names, changed: Changed) -> ObservationLog:
-        """Return the log within the writer's transaction."""
-        return ObservationLog(raw(books), changed, self._newest)
-
-    def reader(self, books: Connection, _names: Names) -> ObservationLog:
-        """Return the log within a reading transaction."""
-        return ObservationLog(raw(books))
 
 
 def _nothing(_times: Ints, _series: Ints | int) -> None:

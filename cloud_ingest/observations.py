@@ -1,6 +1,6 @@
 """What a store of observations can do: one row for each series and time, whoever keeps it.
 
-    observation_log.LogStore          in the books' own SQLite file, in the same transaction
+    chunked_log.LogStore              in the books' own SQLite file, in the same transaction
     influx_observations.InfluxStore   in a database that speaks as InfluxDB does
 
 A store of its own (on another machine) does not take part in the books' transaction. So the writer's order is:

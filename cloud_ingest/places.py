@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.configuration import CloudConfiguration
 from cloud_ingest.database import Database
 from cloud_ingest.errors import StoreUnavailable
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import ObservationStore
 from cloud_ingest.reading import Reader
 from cloud_ingest.recompute import Recompute

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, func, select
 from cloud_ingest import book_tables as tables
 from cloud_ingest.audit import Declared
 from cloud_ingest.book_names import moment_of
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import Bytes, Floats, Ints, Observation, SeriesKey, arrivals_after, read_series
 from cloud_ingest.database import Database, reading_engine, store_errors
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.ledger import RangeSet
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import Moment, ObservationStore
 from cloud_ingest.review_spans import Depth, Span, waiting_spans
 from cloud_ingest.schema import require_newest

@@ -14,11 +14,11 @@ from sqlalchemy import Connection
 
 from cloud_ingest.book_names import moment_of
 from cloud_ingest.calibrations import ALWAYS, read_calibrations
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import Layer, SeriesKey, read_series
 from cloud_ingest.database import Database, changing, person_changes
 from cloud_ingest.errors import StoreRefused
 from cloud_ingest.layers import BLOCK_S
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import Moment, Observations, ObservationStore
 from cloud_ingest.quality import Test
 from cloud_ingest.reading import Reader

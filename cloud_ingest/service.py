@@ -31,6 +31,7 @@ from cloud_ingest.alerting import AlertWorker
 from cloud_ingest.api import Sources, make_app
 from cloud_ingest.commanding.database import open_book
 from cloud_ingest.commanding.publisher import Publisher
+from cloud_ingest.compaction import Compaction
 from cloud_ingest.configuration import CloudConfiguration
 from cloud_ingest.errors import CloudError
 from cloud_ingest.gateway_messages import GatewayMessages, Handler
@@ -111,6 +112,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             review=Review(store, setup.registry),
             rollups=Rollups(store, setup.registry),
             imports=Imports(state_dir, ingest, store.owns),
+            compaction=Compaction(store),
         )
         metrics = Service(
             state_dir=state_dir,

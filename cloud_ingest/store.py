@@ -39,6 +39,7 @@ from sqlalchemy import (
 from cloud_ingest import book_tables as tables
 from cloud_ingest import schema
 from cloud_ingest.calibrations import changes, read_calibrations
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import (
     Arrivals,
     Ints,
@@ -60,7 +61,6 @@ from cloud_ingest.database import (
 )
 from cloud_ingest.errors import StoreInUse, StoreRefused, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import NOBODY, ObservationStore, ObservationsWriter
 from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from cloud_ingest.compaction import Compaction
 from cloud_ingest.errors import PointsRefused, StoreRefused, StoreUnavailable
 from cloud_ingest.import_work import Imports
 from cloud_ingest.ingest import Ingest, Outcome
@@ -75,6 +76,7 @@ class IngestWorker:
     review: Review | None = None  # what is judged again between groups of messages
     rollups: Rollups | None = None  # what is summed up again between them
     imports: Imports | None = None  # what people bring in from files, stored between them
+    compaction: Compaction | None = None  # which closed days are packed between them
     totals: Totals = field(default_factory=Totals, init=False)
     _trouble: str | None = field(default=None, init=False)
     _next_retry: float = field(default=0.0, init=False)
@@ -120,12 +122,15 @@ class IngestWorker:
                 self._publish(self.review.step())
             if self.rollups is not None:
                 self.rollups.step(self.clock.now(), busy=busy)
+            if self.compaction is not None:
+                self.compaction.step(self.clock.now(), busy=busy)
         except StoreUnavailable:
             return False
         except PointsRefused as error:  # the review has to wait for somebody who mends the store
             log.error("layers cannot be changed", reason=str(error))  # noqa: TRY400
             return False
-        return any(work.is_due() for work in (self.imports, self.review, self.rollups) if work is not None)
+        works = (self.imports, self.review, self.rollups, self.compaction)
+        return any(work.is_due() for work in works if work is not None)
 
     def _publish(self, live: list[tuple[str, bytes]]) -> None:
         for topic, payload in live:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import DerivedValues, Layer, Observed, SeriesKey
 from cloud_ingest.influx_observations import InfluxStore
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.observations import NOBODY, Logged, Observations, ObservationStore
 from cloud_ingest.quality import Test
 from cloud_ingest.reading import Reader

@@ -20,11 +20,11 @@ from cloud_ingest import schema
 from cloud_ingest import store as store_module
 from cloud_ingest.book_tables import metadata
 from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import ARRIVAL_DTYPE, Arrivals, SeriesKey
 from cloud_ingest.database import DATABASE, Database, changing, reading_engine, writing_engine
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.influx_observations import InfluxStore
-from cloud_ingest.observation_log import LogStore
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.set_aside import Shelf
 from cloud_ingest.store import Store
