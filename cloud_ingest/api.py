@@ -23,6 +23,8 @@ from cloud_ingest.reading import Journal, Reader
 from cloud_ingest.registry import Registry
 from station_config.clock import Clock
 
+_REFUSALS = {404: "there is no such thing", 422: "asked otherwise than it can be answered", 503: "the store is busy"}
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -45,6 +47,7 @@ def make_app(sources: Sources) -> FastAPI:
         version="1",
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
+        responses={code: {"model": models.Refusal, "description": why} for code, why in _REFUSALS.items()},
     )
     _add_station_routes(app, sources)
     _add_network_routes(app, sources)

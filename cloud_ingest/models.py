@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 Range = tuple[int, int]
+
+
+class Refusal(BaseModel):
+    """Why a question is not answered: in words, or one entry for each parameter that is wrong."""
+
+    detail: str | list[dict[str, Any]]
 
 
 class Label(BaseModel):

@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil_tests.fuzz import corpus
+from hil_tests.fuzz import corpus, scratch
 from hil_tests.fuzz.fuzzing import Order, Result, fuzz
 from hil_tests.fuzz.target import Target
 
@@ -73,6 +73,7 @@ def run(targets: Sequence[Target], seconds: float, seed: int, folder: Path, told
             running[_start(target, order)] = _Running(target, order, time.monotonic() + each_s + LATE_S)
         for pid, process in _ended(running):
             del running[pid]
+            scratch.remove_after(pid)
             rows.append(_row(process))
             told(rows[-1])
     return rows
