@@ -41,7 +41,7 @@ class Slots:
         try:
             with self._open(self._path, "rb") as file:
                 raw = file.read(16)
-            if raw == _seal(raw[:4]):
+            if raw == _seal(raw[:4]) and max(raw[:4]) < 128:
                 return raw[:4].decode()
         except (OSError, ValueError):
             pass
