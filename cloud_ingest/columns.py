@@ -63,13 +63,17 @@ class Observed:
 
 @dataclass(frozen=True)
 class DerivedValues:
-    """Columns of one derived series."""
+    """Columns of derived series, each series in order of time."""
 
-    series: int
+    series: Ints
     time: Ints
     value: Floats
     flag: Bytes
     failed: Ints
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> DerivedValues:
+        """Return these rows."""
+        return DerivedValues(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)

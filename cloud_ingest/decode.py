@@ -110,7 +110,7 @@ def decode(payloads: Sequence[bytes]) -> Decoded:
     good = ~(bad_crc | bad_version)
     unusable = [_unusable(records, batch, good, bad_crc, int(row)) for row in np.flatnonzero(~good)]
     if unusable:
-        records, batch = records[good], batch[good]
+        records, batch = records.take(np.flatnonzero(good)), batch[good]
     return Decoded(records, batch, journals, unusable, unusable_batches)
 
 

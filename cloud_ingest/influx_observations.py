@@ -25,7 +25,7 @@ from cloud_ingest.influx_codec import LAST_TIME, beginning, derived_lines, layer
 from cloud_ingest.influx_link import Denied, InfluxLink
 from cloud_ingest.influx_reading import InfluxReader, clusters
 from cloud_ingest.observation_settings import ObservationSettings
-from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
+from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names, each_at
 
 FOR_EVER = ("0s", "0", "", None)
 LINES_AT_ONCE = 10_000  # about 1.2 MB, less than any server's limit
@@ -129,14 +129,20 @@ class InfluxWriter:
         self._write(observed_lines(wanted, beginnings, journal_id.__getitem__, fresh), beginnings)
         return np.where(there, same, same_as_first)
 
+    def at_each(self, series: Ints, times: Ints) -> Logged:
+        """Return the row of each of these (series, time), in their order; flag 0 where there is none."""
+        return each_at(self.at, series, times)
+
     def put_derived(self, rows: DerivedValues) -> None:
         """Store derived values; a later computation of the same moment replaces the earlier one."""
-        self._changed(rows.time, rows.series)
-        if not len(rows.time):
-            return
-        fresh = ~self._not_newer(np.full(len(rows.time), rows.series), rows.time)
-        self._newest.raise_to(rows.series, int(rows.time[-1]), self._names, self._reader)
-        self._write(derived_lines(rows, self._beginning(rows.series), fresh), [rows.series])
+        for number in np.unique(rows.series).tolist():
+            self._put_derived(number, rows.take(rows.series == number))
+
+    def _put_derived(self, number: int, rows: DerivedValues) -> None:
+        self._changed(rows.time, number)
+        fresh = ~self._not_newer(rows.series, rows.time)
+        self._newest.raise_to(number, int(rows.time[-1]), self._names, self._reader)
+        self._write(derived_lines(rows, self._beginning(number), fresh), [number])
 
     def put_layer(self, series: int, layer: Layer, *, derived: bool) -> None:
         """Change the layers of one series at these times: of observed rows that are there; a derived one is made."""

@@ -21,6 +21,7 @@ from cloud_ingest.gateway_messages import GatewayMessages, MessageRefused, Unrea
 from cloud_ingest.intake import Arrived, Counts, Intake
 from cloud_ingest.observe import Observer
 from cloud_ingest.registry import Registry
+from cloud_ingest.series_table import SeriesTable
 from cloud_ingest.store import Store
 
 Outgoing = tuple[str, bytes]  # topic, payload
@@ -55,6 +56,7 @@ class Ingest:
     def __init__(self, store: Store, registry: Registry, gateway_messages: GatewayMessages | None = None) -> None:
         self._store = store
         self._registry = registry
+        self._series_table: SeriesTable | None = None
         self._gateway_messages = gateway_messages or GatewayMessages({})
 
     def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
@@ -67,7 +69,7 @@ class Ingest:
         with self._store.transaction() as transaction:
             intake = Intake(transaction, int(now_s))
             new = intake.take([one for one in messages if not topics.is_gateway_message(one.topic)])
-            live = Observer(transaction, self._store, self._registry, int(now_s)).observe(new)
+            live = Observer(transaction, self._store, self._table(), int(now_s)).observe(new)
         return Outcome(intake.counts, [*_message_commits(handled), *intake.commit_messages()], live)
 
     def retry(self, now_s: float) -> Outcome:
@@ -84,6 +86,12 @@ class Ingest:
                 gone = transaction.settle(aside)
             log.info("tried again", set_aside=aside.id, topic=aside.topic, stored=gone)
         return Outcome.of(outcomes)
+
+    def _table(self) -> SeriesTable:
+        table = self._series_table
+        if table is None or table.keys is not self._store.keys:  # the store has read its numbers again
+            table = self._series_table = SeriesTable(self._registry, self._store.keys, self._store.stations)
+        return table
 
     def _handle(self, messages: Sequence[Arrived], now_s: float) -> dict[str, list[str]]:
         """Hand messages to their handlers; return the ids that are done with, by gateway."""

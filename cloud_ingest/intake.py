@@ -72,8 +72,10 @@ class Intake:
         unusable = [*decoded.unusable_records, *_refused_records(decoded, np.flatnonzero(refused))]
         self._set_aside_unusable(batches, decoded, journals, unusable)
         self._note_for_commit(batches, decoded, unusable)
+        if not refused.any():
+            return self._deduplicate(decoded.records, journals[decoded.batch])
         usable = np.flatnonzero(~refused)
-        return self._deduplicate(decoded.records[usable], journals[decoded.batch[usable]])
+        return self._deduplicate(decoded.records.take(usable), journals[decoded.batch[usable]])
 
     def commit_messages(self) -> Iterator[tuple[str, bytes]]:
         """Yield what the gateways may forget, once the transaction is through."""
@@ -151,21 +153,28 @@ class Intake:
                 self._commits.setdefault((origin, known_journal), []).append(np.array([bad.seq], np.int64))
 
     def _deduplicate(self, records: Records, journals: Ints) -> NewRecords:
-        order = np.lexsort((records["seq"], journals))  # stable: of two with one identity the first to arrive stays
-        records, journals = records[order], journals[order]
+        identity = (journals << 32) | records["seq"]
+        if (identity[1:] <= identity[:-1]).any():
+            order = np.argsort(identity, kind="stable")  # of two with one identity the first to arrive stays
+            records, journals = records.take(order), journals.take(order)
+        all_seqs = records["seq"].astype(np.int64)
         fresh = np.zeros(len(records), np.bool_)
         for journal, rows in segments(journals):
-            seqs = records["seq"][rows].astype(np.int64)
+            seqs = all_seqs[rows]
             new = ~self._transaction.ledger(journal).mask(seqs)
             new[1:] &= seqs[1:] != seqs[:-1]
             if duplicates := len(seqs) - int(new.sum()):
                 self._transaction.count_duplicates(journal, duplicates)
                 self.counts.duplicates += duplicates
-            if new.any():
-                self._transaction.add_raw(journal, seqs[new], records[rows][new])
+            if duplicates < len(seqs):
+                here = records[rows]
+                self._transaction.add_raw(journal, seqs[new], here[new] if duplicates else here)
             fresh[rows] = new
         self.counts.stored += int(fresh.sum())
-        return NewRecords(records[fresh], journals[fresh])
+        if fresh.all():
+            return NewRecords(records, journals)
+        rows = np.flatnonzero(fresh)
+        return NewRecords(records.take(rows), journals.take(rows))
 
 
 def _refused_records(decoded: Decoded, rows: Rows) -> Iterator[UnusableRecord]:

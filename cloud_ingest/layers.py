@@ -40,7 +40,12 @@ def make_layers(
     for key, one in counted.items():
         columns[key], made_by[key] = _observed(registry, calibrations.get(key, []), key, one)
     columns.update(
-        derive(registry.recipes(station), columns, lambda _, times: nothing(times), lambda *a: _range(registry, *a))
+        derive(
+            registry.recipes(station),
+            columns,
+            lambda _, times: nothing(times),
+            lambda key, values, _: _range(registry, key, values),
+        )
     )
     layers = {}
     for sensor in sorted({key.sensor for key in columns}):

@@ -108,7 +108,8 @@ def ranges_of(numbers: Sequences) -> list[Range]:
     """Return sorted ranges that name exactly `numbers` (any order, repeats allowed)."""
     if len(numbers) == 0:
         return []
-    ordered = np.unique(numbers)
+    steps = np.diff(numbers)
+    ordered = numbers if (steps > 0).all() else np.unique(numbers)
     breaks = np.flatnonzero(np.diff(ordered) != 1)
     firsts = ordered[np.concatenate(([0], breaks + 1))].tolist()
     lasts = ordered[np.concatenate((breaks, [len(ordered) - 1]))].tolist()

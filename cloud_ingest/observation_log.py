@@ -58,6 +58,15 @@ class ObservationLog:
             for time, count, value, flag, failed, journal in zip(*(one.tolist() for one in columns), strict=True)
         ]
 
+    def at_each(self, series: Ints, times: Ints) -> Logged:
+        """Return the row of each of these (series, time), in their order; flag 0 where there is none."""
+        rows, there = self._writer.at_each(times, series)
+        flag = np.where(there, rows["flag"], 0).astype(np.uint8)
+        return Logged(
+            *(times, _ints(rows["count"]), np.array(rows["value"]), _ints(rows["calibration"]), flag),
+            *(_ints(rows["failed"]), _ints(rows["journal"]), _ints(rows["seq"])),
+        )
+
     def put_derived(self, rows: DerivedValues) -> None:
         """Store derived values; a later computation of the same moment replaces the earlier one."""
         packed = empty_rows(len(rows.time))

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, Layer, Observed, SeriesKey, Shown
+from firmware.record import MISSING
 
 LoggedRow = tuple[int, int | None, float | None, int, int]  # time, count, value, flag, failed
 NOBODY = -1  # the journal of a derived row
@@ -46,6 +47,27 @@ class Logged:
     def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> Logged:
         """Return these rows."""
         return Logged(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def each_at(at: Callable[[int, Ints], list[LoggedRow]], series: Ints, times: Ints) -> Logged:
+    """Return what `at` has for each of these (series, time), in their order; flag 0 where there is none. What no layer
+    is, is left out."""
+    number = len(times)
+    zeros = (np.zeros(number, np.int64) for _ in range(5))
+    calibration, failed, journal, seq, count = zeros
+    found = Logged(
+        *(times, count + MISSING, np.full(number, np.nan), calibration),
+        *(np.zeros(number, np.uint8), failed, journal + NOBODY, seq),
+    )
+    for one in np.unique(series).tolist():
+        rows = np.flatnonzero(series == one)
+        rows = rows[np.argsort(times[rows], kind="stable")]
+        for time, counted, value, flag, objected in at(one, np.unique(times[rows])):
+            here = rows[times[rows] == time]
+            found.flag[here], found.failed[here] = flag, objected
+            found.count[here] = MISSING if counted is None else counted
+            found.value[here] = np.nan if value is None else value
+    return found
 
 
 class Observations(Protocol):
@@ -89,6 +111,9 @@ class ObservationsWriter(Observations, Protocol):
 
         Not in it is a row whose series and time another record has: the first stays. The same record again is in.
         """
+
+    def at_each(self, series: Ints, times: Ints) -> Logged:
+        """Return the row of each of these (series, time), in their order; flag 0 where there is none."""
 
     def put_derived(self, rows: DerivedValues) -> None:
         """Store derived values; a later computation of the same moment replaces the earlier one."""

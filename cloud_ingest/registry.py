@@ -6,7 +6,8 @@ evaluated".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.columns import SeriesKey
-from cloud_ingest.derivation import Recipe
+from cloud_ingest.derivation import Compute, Recipe
 from firmware.record import LAST_EVENT
 from station_config.derive import Channel, Derivation, plan
 from station_config.instruments import Instrument
 from station_config.network import Network, Station
 from station_config.parameters import FIRST_DERIVED_CODE, Parameter, Vocabulary
 from station_config.quality import ParameterTests
+
+MEMBER_SHIFT = 35  # a moment of one of several stations: which << MEMBER_SHIFT | seconds since the first
 
 
 class Limits(NamedTuple):
@@ -30,6 +33,17 @@ class Limits(NamedTuple):
     fail_max: float = np.nan
     suspect_min: float = np.nan
     suspect_max: float = np.nan
+
+
+@dataclass(frozen=True)
+class Build:
+    """Stations that differ in nothing a recipe asks for but their elevations; recipes name series of no station ("").
+
+    Their recipes take moments (member << MEMBER_SHIFT | anything) for times.
+    """
+
+    stations: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
 
 
 class Registry:
@@ -44,9 +58,16 @@ class Registry:
         for parameter in vocabulary:
             if parameter.kind not in ("event", "derived"):
                 self.scale[parameter.code] = 10.0**parameter.decimals
+        plans = {station.id: plan(station, instruments) for station in network.stations}
         self._recipes = {
-            station.id: tuple(self._recipe(station.id, one) for one in plan(station, instruments))
-            for station in network.stations
+            station: tuple(self._recipe(station, one, compute_alone(one)) for one in derivations)
+            for station, derivations in plans.items()
+        }
+        self.builds = tuple(self._builds(plans))
+        self.build_of = {
+            station: (number, member)
+            for number, build in enumerate(self.builds)
+            for member, station in enumerate(build.stations)
         }
 
     def recipes(self, station: str) -> tuple[Recipe, ...]:
@@ -75,16 +96,46 @@ class Registry:
         sensors = {sensor.number: sensor for sensor in station.sensors} if station else {}
         return sensors[key.sensor].limits if key.sensor in sensors else {}
 
-    def _recipe(self, station: str, derivation: Derivation) -> Recipe:
+    def _builds(self, plans: Mapping[str, tuple[Derivation, ...]]) -> Iterator[Build]:
+        alike: dict[str, list[str]] = {}
+        for station, derivations in plans.items():
+            alike.setdefault(repr([_shape(one) for one in derivations]), []).append(station)
+        for stations in alike.values():
+            each = zip(*(plans[station] for station in stations), strict=True)
+            recipes = (self._recipe("", of[0], compute_together(of)) for of in each)
+            yield Build(tuple(stations), tuple(recipes))
+
+    def _recipe(self, station: str, derivation: Derivation, compute: Compute) -> Recipe:
         return Recipe(
             outputs={name: self._key(station, Channel(derivation.sensor, name)) for name in derivation.outputs},
             inputs={name: self._key(station, channel) for name, channel in derivation.inputs.items()},
             optional=derivation.optional,
-            compute=derivation.compute,
+            compute=compute,
         )
 
     def _key(self, station: str, channel: Channel) -> SeriesKey:
         return SeriesKey(station, channel.sensor, self.vocabulary.by_name[channel.parameter].code)
+
+
+def _shape(derivation: Derivation) -> object:
+    elevation = derivation.context.elevation_m is not None
+    context = replace(derivation.context, elevation_m=None)
+    inputs = sorted(derivation.inputs.items())
+    return (derivation.sensor, derivation.outputs, inputs, context, elevation, sorted(derivation.optional))
+
+
+def compute_alone(derivation: Derivation) -> Compute:
+    """Return what computes the derivation of one station."""
+    return lambda values, _times: derivation.compute(values)
+
+
+def compute_together(alike: Sequence[Derivation]) -> Compute:
+    """Return what computes the same derivation of several stations, each with its elevation."""
+    one = alike[0]
+    if one.context.elevation_m is None:
+        return lambda values, _moments: one.compute(values)
+    elevations = np.array([of.context.elevation_m for of in alike], np.float64)
+    return lambda values, moments: one.at_elevation(elevations[moments >> MEMBER_SHIFT]).compute(values)
 
 
 def is_event(parameters: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -18,7 +18,10 @@ from cloud_ingest.scans import (
     GROUP_BITS,
     NOTHING,
     Key,
+    Rows,
     Scans,
+    empty_rows,
+    joined,
     keys_of,
     load_scans,
     order_of,
@@ -89,6 +92,15 @@ class ScanWriter:
         found = self._scans.find(time, series)
         return self._scans.take(found[found >= 0])
 
+    def at_each(self, time: Ints, series: Ints) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Return a row for each of these, and whether it is there; else it is empty."""
+        self._merge()
+        self._load(set(zip(time.tolist(), (series >> GROUP_BITS).tolist(), strict=True)))
+        found = self._scans.find(time, series)
+        rows = empty_rows(len(time))
+        rows[found >= 0] = self._scans.rows[found[found >= 0]]
+        return rows, found >= 0
+
     def put(self, rows: Scans, kind: int) -> None:
         """Change layers, or put rows in."""
         if len(rows.time):
@@ -124,30 +136,29 @@ class ScanWriter:
         """Put what waits into the scans it belongs to."""
         if not self._waiting:
             return
-        time = np.concatenate([rows.time for rows, _ in self._waiting])
-        packed = np.concatenate([rows.rows for rows, _ in self._waiting])
+        new = joined(*(rows for rows, _ in self._waiting))
         kinds = np.repeat([kind for _, kind in self._waiting], [len(rows.time) for rows, _ in self._waiting])
         self._waiting, self._changed = [], True
-        groups = packed["series"] >> GROUP_BITS
-        self._load(set(zip(time.tolist(), groups.tolist(), strict=True)))
-        there = self._scans
-        self._scans = _with_layers(
-            Scans(np.concatenate((there.time, time)), np.concatenate((there.rows, packed))),
-            np.concatenate((np.zeros(len(there.time), np.int64), kinds)),
-        )
+        groups = new.rows["series"] >> GROUP_BITS
+        self._load(set(zip(new.time.tolist(), groups.tolist(), strict=True)))
+        there = np.full(len(self._scans.time), THERE, np.int64)
+        self._scans = _with_layers(joined(self._scans, new), np.concatenate((there, kinds)))
 
 
 def _sorted(one: Scans, other: Scans) -> Scans:
-    together = Scans(np.concatenate((one.time, other.time)), np.concatenate((one.rows, other.rows)))
+    together = joined(one, other)
     return together.take(order_of(together.time, together.rows["series"].astype(np.int64)))
 
 
 def _with_layers(rows: Scans, kinds: npt.NDArray[np.int64]) -> Scans:
     """Return one row for each time and series: who it is by the first, what is thought of it by the last."""
     order = order_of(rows.time, rows.rows["series"].astype(np.int64))
-    rows, kinds = rows.take(order), kinds[order]
+    rows, kinds = rows.take(order), kinds.take(order)
     starts = starts_of(rows.time, rows.rows["series"])
     lasts = np.append(starts[1:], len(rows.time)) - 1
+    layers_only = kinds[starts] == LAYER
+    if len(starts) == len(rows.time) and not layers_only.any():
+        return rows
     result = rows.take(starts)
     more = np.flatnonzero(starts != lasts)
     newest = rows.rows[lasts[more]]
@@ -155,4 +166,4 @@ def _with_layers(rows: Scans, kinds: npt.NDArray[np.int64]) -> Scans:
         result.rows[name][more] = newest[name]
     layered = more[kinds[lasts[more]] == LAYER]
     result.rows["calibration"][layered] = rows.rows["calibration"][lasts[layered]]
-    return result.take(kinds[starts] != LAYER)
+    return result.take(~layers_only)

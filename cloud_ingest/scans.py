@@ -48,7 +48,8 @@ class Scans:
 
     def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Scans:
         """Return these rows."""
-        return Scans(self.time[rows], self.rows[rows])
+        at = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return Scans(self.time.take(at), self.rows.take(at))  # indexing such rows takes 30 times as long
 
     def find(self, time: Ints, series: Ints) -> npt.NDArray[np.intp]:
         """Return for each (time, series) where it is, -1 where it is not."""
@@ -62,6 +63,13 @@ class Scans:
         here: npt.NDArray[np.bool_] = at >= 0
         here[here] = (self.time[at[here]] == time[here]) & (self.rows["series"][at[here]] == series[here])
         return np.where(here, at, -1)
+
+
+def joined(*parts: Scans) -> Scans:
+    """Return the rows of all, one after the other."""
+    whole = np.dtype((np.void, ROW_DTYPE.itemsize))  # field by field takes 15 times as long
+    rows = np.concatenate([part.rows.view(whole) for part in parts]).view(ROW_DTYPE)
+    return Scans(np.concatenate([part.time for part in parts]), rows)
 
 
 NOTHING = Scans(np.zeros(0, np.int64), np.zeros(0, ROW_DTYPE))

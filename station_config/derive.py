@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from station_config.meteorology import dew_point, pressure_at_sea_level
@@ -65,6 +65,10 @@ class Derivation:
     inputs: Mapping[str, Channel]
     context: SensorContext
     optional: frozenset[str] = frozenset()  # inputs that may be absent: what is assumed then changes the result little
+
+    def at_elevation(self, elevation_m: Any) -> Derivation:
+        """Return the same for sensors that stand elsewhere: one elevation, or one for each value."""
+        return replace(self, context=replace(self.context, elevation_m=elevation_m))
 
     def compute(self, values: Mapping[str, Values]) -> dict[str, Values]:
         """Return the outputs from values by the inputs' names; what misses an input is absent."""

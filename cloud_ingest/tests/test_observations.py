@@ -109,7 +109,7 @@ class Kept:
             number = self.number(transaction, SALINITY)
             transaction.log.put_derived(
                 DerivedValues(
-                    number,
+                    np.full(len(times), number, np.int64),
                     np.array(times, np.int64),
                     np.array(values, np.float64),
                     np.full(len(times), flag, np.uint8),
