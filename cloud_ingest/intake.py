@@ -173,8 +173,8 @@ class Intake:
         self.counts.stored += int(fresh.sum())
         if fresh.all():
             return NewRecords(records, journals)
-        rows = np.flatnonzero(fresh)
-        return NewRecords(records.take(rows), journals.take(rows))
+        first_time = np.flatnonzero(fresh)
+        return NewRecords(records.take(first_time), journals[first_time])
 
 
 def _refused_records(decoded: Decoded, rows: Rows) -> Iterator[UnusableRecord]:
