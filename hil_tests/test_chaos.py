@@ -14,7 +14,7 @@ from rich.console import Console
 
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, EVENT_OVERWRITTEN, NOT_EVALUATED, Record
 from hil_tests.chaos import truth
-from hil_tests.chaos.__main__ import EVIDENCE, judged_again, lay_out, run
+from hil_tests.chaos.__main__ import EVIDENCE, Wanted, judged_again, lay_out, run
 from hil_tests.chaos.alert_truth import (
     CLEARED,
     RAISED,
@@ -256,7 +256,7 @@ def test_a_small_world_for_forty_seconds(tmp_path: Path) -> None:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no virtual board here: {error}")
-    verdict = run(40 / 60, 8, 60.0, 1.5, TINY, tmp_path, True, Console(quiet=True))
+    verdict = run(Wanted(40 / 60, 8, every_s=1.5, shape=TINY, folder=tmp_path), Console(quiet=True))
     assert verdict.faults == []
     assert verdict.made == verdict.stored > 300
     assert verdict.values[truth.EXACT] > 200

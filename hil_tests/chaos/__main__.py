@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hil_tests.chaos.evidence import Evidence
 from hil_tests.chaos.judge import Verdict, judge
-from hil_tests.chaos.layout import FULL, TINY, Layout, Ports, Shape, begin_of
+from hil_tests.chaos.layout import FULL, TINY, Layout, Ports, Shape, Store, begin_of
 from hil_tests.chaos.run import plan_for, play
 from hil_tests.chaos.table import show
 from hil_tests.chaos.world import World
@@ -24,7 +24,6 @@ from simulators.errors import SimulatorError
 from simulators.site import free_ports
 
 EVIDENCE, VERDICT, PLAN = "evidence.json.gz", "verdict.json", "plan.txt"
-SPAN_AFTER_S = 600.0  # real: how long the river is looked at behind the end, while everything arrives
 
 
 def command(
@@ -33,6 +32,7 @@ def command(
     speed: Annotated[float, typer.Option(min=1, max=200, help="How many times as fast as the river.")] = 60.0,
     every_s: Annotated[float, typer.Option("--every", min=0.2, help="Seconds from one fault to the next.")] = 4.0,
     tiny: Annotated[bool, typer.Option(help="Three stations, one gateway.")] = False,
+    store: Annotated[Store, typer.Option(help="SQLite; or workers, PostgreSQL, InfluxDB.")] = "sqlite",
     folder: Annotated[Path | None, typer.Option(help="Where everything goes; else a new folder.")] = None,
     keep: Annotated[bool, typer.Option(help="Keep the folder also when all is well.")] = False,
     again: Annotated[Path | None, typer.Option("--judge", help="Judge the folder of an earlier run again.")] = None,
@@ -47,11 +47,8 @@ def command(
     """
     console = Console(stderr=as_json)
     try:
-        verdict = (
-            judged_again(again)
-            if again
-            else run(minutes, seed, speed, every_s, TINY if tiny else FULL, folder, keep, console)
-        )
+        wanted = Wanted(minutes, seed, speed, every_s, TINY if tiny else FULL, store, folder, keep)
+        verdict = judged_again(again) if again else run(wanted, console)
     except SimulatorError as error:
         console.print(f"chaos cannot go on: {error}", highlight=False)
         raise typer.Exit(1) from None
@@ -61,22 +58,35 @@ def command(
     raise typer.Exit(1 if verdict.faults else 0)
 
 
-def run(
-    minutes: float,
-    seed: int,
-    speed: float,
-    every_s: float,
-    shape: Shape,
-    folder: Path | None,
-    keep: bool,
-    console: Console,
-) -> Verdict:
+@dataclass(frozen=True)
+class Wanted:
+    """A run as asked for; `folder` None: a new one, kept only with `keep` or when something is not explained."""
+
+    minutes: float
+    seed: int
+    speed: float = 60.0
+    every_s: float = 4.0
+    shape: Shape = FULL
+    store: Store = "sqlite"
+    folder: Path | None = None
+    keep: bool = False
+
+    @property
+    def words(self) -> str:
+        """What to type for the same run."""
+        tiny = " --tiny" if self.shape == TINY else ""
+        numbers = f"--minutes {self.minutes:g} --seed {self.seed} --speed {self.speed:g} --every {self.every_s:g}"
+        return f"python -m hil_tests.chaos {numbers} --store {self.store}{tiny}"
+
+
+def run(wanted: Wanted, console: Console) -> Verdict:
     """Run and judge. Raises SimulatorError when the bench itself fails."""
-    seed = seed or time.time_ns() % 1_000_000
-    where = folder or Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
+    wanted = replace(wanted, seed=wanted.seed or time.time_ns() % 1_000_000)
+    where = wanted.folder or Path(tempfile.mkdtemp(prefix=f"chaos-{wanted.seed}-"))
     where.mkdir(parents=True, exist_ok=True)
-    layout = lay_out(where, shape, seed, speed, 60.0 * minutes)
-    console.print(f"seed {seed}, folder {where}", highlight=False)
+    seconds = 60.0 * wanted.minutes
+    layout = lay_out(where, wanted.shape, wanted.seed, wanted.speed, seconds, wanted.store)
+    console.print(f"seed {wanted.seed}, folder {where}", highlight=False)
     began = time.monotonic()
 
     def report(text: str) -> None:
@@ -84,41 +94,35 @@ def run(
 
     with World(layout, report) as world:
         world.start()
-        plan = plan_for(world.parts(), seed, 60.0 * minutes, every_s)
+        plan = plan_for(world.parts(), wanted.seed, seconds, wanted.every_s)
         (where / PLAN).write_text(f"{plan}\n", encoding="utf-8")
-        quiet = 60 * minutes - plan.span_s
+        quiet = seconds - plan.span_s
         report(f"all is up; {len(plan.injections)} faults in {plan.span_s:.0f} s, then {quiet:.0f} s of quiet")
-        evidence = play(world, plan, 60.0 * minutes, report)
-    evidence.about = about(layout, minutes, every_s)
+        evidence = play(world, plan, seconds, report)
+    evidence.about = about(wanted)
     evidence.save(where / EVIDENCE)
     report("judging")
     verdict = judge(layout, evidence, read_answers(layout.answers))
     (where / VERDICT).write_text(json.dumps(verdict.as_json()), encoding="utf-8")
-    if verdict.faults or keep or folder:
-        tiny = " --tiny" if shape == TINY else ""
-        words = f"--minutes {minutes:g} --seed {seed} --speed {speed:g} --every {every_s:g}{tiny}"
-        console.print(f"all logs: {where}\nagain: python -m hil_tests.chaos {words}", highlight=False)
+    if verdict.faults or wanted.keep or wanted.folder:
+        console.print(f"all logs: {where}\nagain: {wanted.words}", highlight=False)
     else:
         shutil.rmtree(where)
     return verdict
 
 
-def lay_out(folder: Path, shape: Shape, seed: int, speed: float, seconds: float) -> Layout:
+def lay_out(folder: Path, shape: Shape, seed: int, speed: float, seconds: float, store: Store = "sqlite") -> Layout:
     """Return a run on paper, on ports that are free now."""
-    broker, phone, cloud, *links = free_ports(3 + shape.gateways)
-    ports = Ports(broker, phone, cloud, {f"gw-{at}": port for at, port in enumerate(links, 1)})
-    return Layout(folder, shape, seed, speed, begin_of(seed), seconds * speed, ports)
+    broker, phone, cloud, postgres, rpc, influx, front, *links = free_ports(7 + shape.gateways)
+    of_links = {f"gw-{at}": port for at, port in enumerate(links, 1)}
+    ports = Ports(broker, phone, cloud, of_links, (postgres, rpc, influx, front))
+    return Layout(folder, shape, seed, speed, begin_of(seed), seconds * speed, ports, store)
 
 
-def about(layout: Layout, minutes: float, every_s: float) -> dict[str, object]:
+def about(wanted: Wanted) -> dict[str, object]:
     """Return what a run was, to be judged again by."""
-    return {
-        "seed": layout.seed,
-        "minutes": minutes,
-        "speed": layout.speed,
-        "every_s": every_s,
-        "shape": asdict(layout.shape),
-    }
+    names = ("seed", "minutes", "speed", "every_s", "store")
+    return {**{name: getattr(wanted, name) for name in names}, "shape": asdict(wanted.shape)}
 
 
 def judged_again(folder: Path) -> Verdict:

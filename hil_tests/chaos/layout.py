@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +29,8 @@ STALE_AFTER_S = 3600
 CLEAR_SHARE = 0.94
 SEASON_START_S = 1_771_977_600  # 2026-02-25, the dry season: salt comes with every tide
 SEASON_S = 50 * 86_400
-LIES_TOWARDS_CLOUD = "cloud"
+WORKERS = {"ingest-1": "00-1f", "ingest-2": "20-3f"}  # of a cluster, with the shards of each
+Store = Literal["sqlite", "cluster"]
 FIRST_KM, LAST_KM = 4.0, 34.0
 ELEVATION_M = -6.0
 
@@ -113,6 +115,7 @@ class Ports:
     phone: int
     cloud: int
     links: dict[str, int]
+    cluster: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class Layout:
     begin_s: float
     span_s: float
     ports: Ports
+    store: Store = "sqlite"
 
     @property
     def stations(self) -> tuple[ChaosStation, ...]:
@@ -206,10 +210,17 @@ def _rule(layout: Layout, station: ChaosStation) -> RuleOfStation:
     return RuleOfStation(f"salt-{station.id}", station.id, level, round(CLEAR_SHARE * level, 3))
 
 
-def write_files(layout: Layout, password_file: dict[str, Path], token_file: Path) -> None:
-    """Write network.toml, rules.toml, a file for each gateway, the cloud's, and those of the simulators."""
+def write_files(layout: Layout, password_file: dict[str, Path], token_file: Path, servers: str) -> None:
+    """Write network.toml, rules.toml, a file for each gateway, the cloud's, and those of the simulators.
+
+    `servers`: what cloud.toml says of a cluster's databases.
+    """
     (layout.folder / "boards").mkdir(exist_ok=True)
-    texts = {"network": _network(layout), "rules": _rules(layout), "cloud": _cloud(layout, password_file, token_file)}
+    texts = {
+        "network": _network(layout),
+        "rules": _rules(layout),
+        "cloud": _cloud(layout, password_file, token_file) + servers,
+    }
     texts |= {gateway: _gateway(layout, gateway, password_file[gateway]) for gateway in layout.gateways}
     for name, text in texts.items():
         layout.configuration(name).write_text(text, encoding="utf-8")

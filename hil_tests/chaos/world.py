@@ -19,13 +19,14 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from hil_tests.chaos.layout import Layout, write_files
+from hil_tests.chaos.cluster import Cluster
+from hil_tests.chaos.layout import WORKERS, Layout, write_files
 from simulators.board import BoardSettings, VirtualBoard
 from simulators.broker import BrokerSetup, set_up_broker
 from simulators.disk.shim import Faults as DiskFaults
 from simulators.disk.shim import environment as disk_environment
 from simulators.faults.boards import BoardPart, VirtualPower
-from simulators.faults.parts import Part, Parts
+from simulators.faults.parts import Heal, Part, Parts
 from simulators.faults.programs import BrokerPart, CloudPart, GatewayPart
 from simulators.faults.wires import Bus, InstrumentPart, LinkPart, PeoplePart, ProviderChannel
 from simulators.lines import Lines
@@ -43,7 +44,7 @@ FLASH_BYTES = 2 << 20  # room for the whole ring of the usual configuration
 FLASHED_AT_ONCE = 4
 READY_S = 90.0
 START_AGAIN_AFTER_S = 1.0
-SUPERVISED = ("gw-", "cloud")
+SUPERVISED = ("gw-", "ingest", "cloud")
 
 Report = Callable[[str], None]
 Found = TypeVar("Found")
@@ -82,7 +83,9 @@ class World:
         )
         users = (*layout.gateways, "cloud")
         write_secret(layout.folder / "sms-token")
-        write_files(layout, {user: self.broker.password_file(user) for user in users}, layout.folder / "sms-token")
+        self.cluster = Cluster(layout.folder / "servers", layout.ports.cluster) if layout.store == "cluster" else None
+        passwords = {user: self.broker.password_file(user) for user in users}
+        write_files(layout, passwords, layout.folder / "sms-token", self.cluster.toml if self.cluster else "")
         self._run("lines", sim("lines", "--config", str(layout.folder / "lines.json")), self._said_ready("lines"))
         self.lines = Lines(layout.socket("lines"))
         self._flash_boards()
@@ -139,8 +142,15 @@ class World:
         self._run("phone", phone, self._said_ready("phone"))
 
     def _start_cloud(self) -> None:
-        argv = [command("tram-cloud"), "run", "--config", str(self.layout.configuration("cloud"))]
-        self._run("cloud", argv, self._cloud_answers, self._disk("cloud"))
+        configuration = ("--config", str(self.layout.configuration("cloud")))
+        if self.cluster is None:
+            argv = [command("tram-cloud"), "run", *configuration]
+            self._run("cloud", argv, self._cloud_answers, self._disk("cloud"))
+            return
+        self.cluster.start(self._run)
+        for worker, shards in WORKERS.items():
+            self._run(worker, [command("tram-cloud"), "ingest", *configuration, "--shards", shards], lambda: True)
+        self._run("cloud", [command("tram-cloud"), "serve", *configuration], self._cloud_answers)
 
     def _start_gateway(self, gateway: str) -> None:
         configuration = str(self.layout.configuration(gateway))
@@ -235,10 +245,24 @@ class World:
                 for gateway in layout.gateways
             },
             "broker": {"broker": BrokerPart(self._programs["broker"], self.broker)},
-            "cloud": {"cloud": CloudPart(self._programs["cloud"], self.disks["cloud"])},
+            "cloud": self._cloud_parts(),
             "people": {"phone": PeoplePart(ProviderChannel(self._url("phone", "")))},
         }
         return Parts(parts)
+
+    def _cloud_parts(self) -> dict[str, Part]:
+        """Return the cloud's processes; in a cluster their stores are servers, which die instead of a disk."""
+        if self.cluster is None:
+            return {"cloud": CloudPart(self._programs["cloud"], self.disks["cloud"])}
+        away = {"cloud": "postgres", "ingest-1": "postgres", "ingest-2": "influxd"}
+        return {
+            name: CloudPart(self._programs[name], store_away=partial(self._kill, server))
+            for name, server in away.items()
+        }
+
+    def _kill(self, name: str) -> Heal:
+        self._programs[name].kill()
+        return self._programs[name].start
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
