@@ -172,6 +172,7 @@ class Window:
 
 EXACT, IN_RANGE, OUTSIDE, NOTHING_GIVEN = "exact", "in range", "outside", "nothing given"
 _LONGEST_RUN = 6
+_ASKED_BEFORE = 3  # a loaded machine may stand still between an answer and its record: the last ones before the window
 _ROUNDING = 1.01  # the mean and each of its values are rounded to a whole count, in single floats
 
 
@@ -179,12 +180,13 @@ def judge_value(count: int, moments: Iterable[float], shown: Sequence[Shown], wi
     """Say how a record's count follows from what its instrument gave around one of the moments it may be of.
 
     EXACT: the mean of successive answers; IN_RANGE: between the lowest and the highest; otherwise it is not explained.
+    The last answers before the window count too.
     """
     best = NOTHING_GIVEN
     for moment in moments:
         low = bisect_left(shown, moment - window.before_s, key=lambda one: one.time)
         high = bisect_right(shown, moment + window.after_s, key=lambda one: one.time)
-        counts = [one.value for one in shown[low:high]]
+        counts = [one.value for one in shown[max(0, low - _ASKED_BEFORE) : high]]
         if not counts:
             continue
         rounding = _ROUNDING + 2e-6 * abs(count)
