@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cloud_ingest.archive_files import ArchiveFile, ArchiveManifest, Part, PartWriter, begin, finish
+from cloud_ingest.chunked_log import ChunkedLog
 from cloud_ingest.columns import Ints
 from cloud_ingest.decode import RECORD_DTYPE, Records, crc16_of
 from cloud_ingest.errors import BackupRefused
-from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.reading import true_times
 from cloud_ingest.registry import Registry
-from cloud_ingest.scans import as_tuples, read_scans
+from cloud_ingest.scans import as_tuples, scans_of
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import MISSING, VERSION
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SLICES_AT_ONCE = 500
-CHUNK_S = 6 * 3600
+WINDOW_S = 2 * 86400  # of one station
 FIELDS = ("seq", "time", "sensor", "parameter", "count", "flag")
 
 
@@ -69,22 +69,21 @@ class Archiver:
         return manifest
 
     def _write_observations(self, connection: sqlite3.Connection) -> None:
-        for month, first, last in self._months(connection):
-            for begin_s in range(first, last, CHUNK_S):
-                rows = as_tuples(read_scans(connection, None, begin_s + 1, min(begin_s + CHUNK_S, last)))
-                if rows:
-                    self._add_observations(connection, month, rows)
-            self._close_parts()
-
-    def _add_observations(self, connection: sqlite3.Connection, month: str, rows: list[tuple[Any, ...]]) -> None:
         keys = {row[0]: row[1:] for row in connection.execute("SELECT id, station, sensor, parameter FROM series")}
         journals = dict(connection.execute("SELECT id, journal FROM journals"))
-        by_station: dict[str, list[tuple[Any, ...]]] = {}
-        for row in rows:
-            by_station.setdefault(keys[row[1]][0], []).append(row)
-        for station, own in by_station.items():
-            part = self._part(Part("observations", station, month), observation_schema())
-            part.add(self._observations(own, keys, journals), np.array([row[0] for row in own]))
+        numbers: dict[str, list[int]] = {}
+        for number, (station, *_) in keys.items():
+            numbers.setdefault(station, []).append(number)
+        log = ChunkedLog(connection)
+        for month, first, last in self._months(log):
+            for station, own in numbers.items():
+                part = Part("observations", station, month)
+                for begin_s in range(first, last, WINDOW_S):
+                    rows = as_tuples(scans_of(log.logged(own, begin_s + 1, min(begin_s + WINDOW_S, last))))
+                    if rows:
+                        table = self._observations(rows, keys, journals)
+                        self._part(part, observation_schema()).add(table, np.array([row[0] for row in rows]))
+                self._close_parts()
 
     def _observations(
         self, rows: list[tuple[Any, ...]], keys: dict[int, tuple[str, int, int]], journals: dict[int, int]
@@ -135,9 +134,8 @@ class Archiver:
             seqs = {f"{journal:08x}": own["seq"].astype(np.int64)}
             part.add(record_table(own, own_times, journal), own_times, seqs)
 
-    def _months(self, connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
+    def _months(self, log: ChunkedLog) -> Iterator[tuple[str, int, int]]:
         """Yield (month, after, until) of all local months with something in them up to `before`."""
-        log = ObservationLog(connection)
         oldest = log.oldest_time(0)
         while oldest is not None and oldest <= self.before:
             begin_of = self._local(oldest).replace(day=1, hour=0, minute=0, second=0)

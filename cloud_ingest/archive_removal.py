@@ -18,9 +18,10 @@ import numpy as np
 from cloud_ingest import schema
 from cloud_ingest.archive import records_of
 from cloud_ingest.archive_files import ArchiveFile, ArchiveManifest, read_back
+from cloud_ingest.chunked_log import ChunkedLog
 from cloud_ingest.errors import BackupRefused
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
-from cloud_ingest.scans import GROUP_BITS, as_tuples, read_scans, remove_rows
+from cloud_ingest.scans import as_tuples, scans_of
 from cloud_ingest.schema import sqlite_errors
 from firmware.record import SIZE
 
@@ -94,11 +95,11 @@ def _remove_observations(connection: sqlite3.Connection, file: ArchiveFile, rows
     numbers = {row[1]: row[0] for row in _query(connection, "SELECT id, journal FROM journals", file.station)}
     archived = _archived_rows(rows, series, numbers)
     times = rows.column("time").to_numpy()
-    groups = {number >> GROUP_BITS for number in series.values()}
-    there = read_scans(connection, groups, int(times.min()), int(times.max()))
-    same = sorted(row[:2] for row in archived.intersection(as_tuples(there)))
+    log = ChunkedLog(connection)
+    there = as_tuples(scans_of(log.logged(series.values(), int(times.min()), int(times.max()))))
+    same = sorted(row[:2] for row in archived.intersection(there))
     if same:
-        remove_rows(connection, *(np.array(column, np.int64) for column in zip(*same, strict=True)))
+        log.remove(*(np.array(column, np.int64) for column in zip(*same, strict=True)))
     return len(same)
 
 

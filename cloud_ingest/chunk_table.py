@@ -90,7 +90,10 @@ class ChunkTable:
 
     def replace(self, chunk: Chunk, rows: Logged) -> None:
         """Write rows in place of a chunk's; none of them is before or after what other chunks leave free."""
-        self._write(chunk.id, chunk.series, rows)
+        if len(rows.time):
+            self._write(chunk.id, chunk.series, rows)
+        else:
+            self._db.execute("DELETE FROM chunks WHERE id = ?", (chunk.id,))
 
     def newest_time(self, until: int) -> int | None:
         """Return the time of the newest row that is not after `until`."""

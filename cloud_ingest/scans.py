@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_ingest.columns import Ints, SeriesKey
-from cloud_ingest.observations import NOBODY
+from cloud_ingest.observations import NOBODY, Logged
 from firmware.record import MISSING
 
 GROUP_BITS = 6  # of a series number: the others say which group it is in
@@ -122,6 +122,21 @@ def unpacked(found: Sequence[tuple[int, bytes]]) -> Scans:
     times, blobs = zip(*found, strict=True)
     lengths = np.fromiter(map(len, blobs), np.int64, len(blobs)) // ROW_DTYPE.itemsize
     return Scans(np.repeat(np.array(times, np.int64), lengths), np.frombuffer(b"".join(blobs), ROW_DTYPE))
+
+
+def scans_of(logged: Mapping[int, Logged]) -> Scans:
+    """Return the rows of some series together, in order of time and series."""
+    parts = []
+    for number, columns in logged.items():
+        rows = np.zeros(len(columns.time), ROW_DTYPE)
+        rows["series"] = number
+        for name in ("count", "value", "calibration", "flag", "failed", "journal", "seq"):
+            rows[name] = getattr(columns, name)
+        parts.append(Scans(columns.time, rows))
+    if not parts:
+        return NOTHING
+    time, packed = np.concatenate([one.time for one in parts]), np.concatenate([one.rows for one in parts])
+    return Scans(time, packed).take(order_of(time, packed["series"].astype(np.int64)))
 
 
 def as_tuples(scans: Scans) -> list[tuple[Any, ...]]:

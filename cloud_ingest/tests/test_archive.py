@@ -20,6 +20,7 @@ import pytest
 
 from cloud_ingest import backup
 from cloud_ingest.archive_files import is_archive
+from cloud_ingest.compaction import Compaction
 from cloud_ingest.decode import RECORD_DTYPE
 from cloud_ingest.ingest import Outcome
 from cloud_ingest.review import Review
@@ -83,6 +84,7 @@ class Archive:
             rollups = Rollups(self.bench.store, self.bench.registry)
             while self.bench.rows(f"SELECT 1 FROM rollup_marks WHERE block * 86400 < {Y2024}"):
                 rollups.step(NOW)
+            Compaction(self.bench.store).finish(NOW)
 
     def audit(self) -> Any:
         return tram_cloud("audit", "--config", str(self.config), "--json")
@@ -120,6 +122,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
 def test_what_is_archived_is_all_there_was_and_leaves_the_store(archive: Archive) -> None:
     before = archive.audit()
     observed = archive.bench.rows(f"SELECT time, count, value, flag, seq FROM log WHERE time <= {Y2024} ORDER BY 1, 2")
+    assert archive.bench.rows("SELECT count(*) FROM scans") == [(0,)], "all of it is packed"
     code, output = archive.run()
     rows = archive.parquet("records")
     seen = archive.parquet("observations")
