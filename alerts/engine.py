@@ -64,6 +64,7 @@ class AlertEngine:
         clock: Clock,
         *,
         expire_after_s: int = EXPIRE_AFTER_S,
+        rules_version: str | None = None,
     ) -> None:
         self._database = database
         self._rules = {rule.id: rule for rule in rules}
@@ -72,6 +73,7 @@ class AlertEngine:
             self._by_parameter[rule.parameter].append(rule)
         self._messages = Messages(tuple(subscriptions), wording, expire_after_s)
         self._clock = clock
+        self._rules_version = rules_version
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -204,7 +206,8 @@ class AlertEngine:
         """Store an event and its messages; False when it has been stored before (a state lost, the events kept)."""
         if is_kept(connection, event_id_of(event)):
             return False
-        event_id = insert_event(connection, event, self._messages.wording.page(event))
+        page = self._messages.wording.page(event)
+        event_id = insert_event(connection, event, page, rules_version=self._rules_version)
         stale = event.decided - event.time > event.rule.stale_after_s  # a correction of what nobody acts on any more
         insert_messages(connection, [] if stale else self._messages.of(event, event_id))
         return True

@@ -153,6 +153,9 @@ rollups = Table(
     *(_whole("n_vector"), _real("east"), _real("north")),
 )
 rollup_marks = Table("rollup_marks", metadata, _whole("block", key=True), _whole("series", key=True))
+settings = Table(
+    "settings", metadata, *(_number(), _text("kind"), _text("version"), _whole("in_force_from"), _text("content"))
+)
 rollup_basis = Table("rollup_basis", metadata, _text("basis"))
 workers = Table(
     "workers",

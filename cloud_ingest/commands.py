@@ -38,6 +38,7 @@ from cloud_ingest.quality_command import qc
 from cloud_ingest.query_command import query
 from cloud_ingest.reading import Journal
 from cloud_ingest.set_aside_command import set_aside
+from cloud_ingest.settings_command import settings
 from firmware.record import CLOCK_UNSET_BELOW, MISSING, RecordError
 from station_config.clock import clock_from_environment
 from station_config.errors import StationConfigError
@@ -65,6 +66,7 @@ app.command("import")(import_file)
 app.command("imports")(list_imports)
 app.add_typer(calibration, name="calibration")
 app.add_typer(set_aside, name="set-aside")
+app.add_typer(settings, name="settings")
 
 
 @app.command()

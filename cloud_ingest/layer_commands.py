@@ -25,6 +25,7 @@ from cloud_ingest.errors import CloudError
 from cloud_ingest.places import Places, database_of, opened_places
 from cloud_ingest.recompute import Recompute
 from cloud_ingest.registry import Registry
+from cloud_ingest.settings_book import Kind, history, network_of
 from cloud_ingest.store import LOCK
 from station_config.calibration import Calibration
 from station_config.errors import StationConfigError
@@ -121,7 +122,8 @@ def recompute(
     station: StationOption = None,
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 when anything differs")] = False,
     as_of: Annotated[
-        str | None, typer.Option(help="calibrations as known on this date (2026-03-01); with --out", metavar="DATE")
+        str | None,
+        typer.Option(help="calibrations and network as known on this date (2026-03-01); with --out", metavar="DATE"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="write the layers here as CSV and change nothing")] = None,
     as_json: JsonOption = False,
@@ -135,6 +137,8 @@ def recompute(
     configuration, network = _configured(config)
     if (as_of is None) != (out is None):
         _fail("--as-of and --out go together: the layers of another date are written to a file", WRONG_USE)
+    if as_of is not None:
+        network = _network_as_of(configuration, network, _moment(as_of, network))
     registry = Registry(network, load_instruments(), load_parameters())
     with _failing(), opened_places(configuration) as places, places.recompute(registry) as work:
         if out is not None and as_of is not None:
@@ -176,6 +180,16 @@ def _configured(config: Path) -> tuple[CloudConfiguration, Network]:
     with _failing():
         configuration = load_configuration(config)
         return configuration, load_network(configuration.network)
+
+
+def _network_as_of(configuration: CloudConfiguration, network: Network, at: int) -> Network:
+    """Return the network that was in force; today's, and a word about it, where that is older than its record."""
+    with _failing():
+        versions = [one for one in history(_database(configuration), Kind.NETWORK) if one.in_force_from <= at]
+        if versions:
+            return network_of(versions[-1])
+    typer.echo("the network of that date was not kept: today's is used", err=True)
+    return network
 
 
 def _database(configuration: CloudConfiguration) -> Database:

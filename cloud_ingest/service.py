@@ -33,6 +33,7 @@ from cloud_ingest.commanding.database import open_book
 from cloud_ingest.commanding.publisher import Publisher
 from cloud_ingest.compaction import Compaction
 from cloud_ingest.configuration import CloudConfiguration
+from cloud_ingest.database import Database
 from cloud_ingest.errors import CloudError
 from cloud_ingest.gateway_messages import GatewayMessages, Handler
 from cloud_ingest.health import Disk, health
@@ -45,6 +46,7 @@ from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
+from cloud_ingest.settings_book import keep_all
 from cloud_ingest.store import Store
 from cloud_ingest.subscriber import Inbox, Subscribers
 from cloud_ingest.warnings_taken import WarningTaker
@@ -95,6 +97,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
     with ExitStack() as stack:
         places = stack.enter_context(opened_places(setup.configuration))
         store = stack.enter_context(places.store())
+        _keep_settings(setup, places.database)
         reader = places.reader(setup.registry)
         stack.callback(reader.close)
         inbox = Inbox()
@@ -165,6 +168,13 @@ def run(setup: Setup, listener: socket.socket) -> None:
         raise failures[0]
 
 
+def _keep_settings(setup: Setup, database: Database) -> None:
+    """Note by which network and which rules the service works from now on."""
+    rules = setup.alerts.rules if setup.alerts else None
+    for kind in keep_all(database, setup.configuration.network, rules, int(setup.clock.now())):
+        log.info("new settings are in force", kind=str(kind))
+
+
 def _health(worker: IngestWorker, reader: Reader, state_dir: Path) -> models.Health:
     """Ask everybody; a store or disk that does not answer is a reason, and no failure of this."""
     set_aside: int | str
@@ -195,7 +205,14 @@ def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker 
     database = open_database(sqlite_url(setup.configuration.state_dir / ALERT_DATABASE))
     stack.callback(database.dispose)
     configuration = setup.alerts
-    engine = AlertEngine(database, configuration.rules, configuration.subscriptions, configuration.wording, setup.clock)
+    engine = AlertEngine(
+        database,
+        configuration.rules,
+        configuration.subscriptions,
+        configuration.wording,
+        setup.clock,
+        rules_version=configuration.version,
+    )
     engine.prepare()
     deliverer = None
     if setup.configuration.sms is None:

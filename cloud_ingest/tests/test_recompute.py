@@ -121,6 +121,7 @@ def test_what_was_known_on_a_date_can_still_be_written(office: Office, tmp_path:
     rows = out.read_text().splitlines()
     assert any(",conductivity_25," in row and ",0,1," in row for row in rows)
     assert not any(",1,1," in row for row in rows), "no row made by calibration 1"
+    assert "the network of that date was not kept" in found.output
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cloud_ingest.database import Database
+from cloud_ingest.settings_book import Kind, history, version_of
 from cloud_ingest.static_pages import CONTENT_TYPES, PAGES
 from cloud_ingest.tests.field import (
     JOURNAL,
@@ -256,6 +258,9 @@ def test_alert_comes_and_goes_with_what_arrives(broker: Broker, gateway: Gateway
         after = cloud.get("/api/v1/overview")["stations"][0]["alert"]
     assert [(one["kind"], one["time"]) for one in alerts] == [("cleared", T0 + 720), ("raised", T0 + 120)]
     assert [one["status"] for one in alerts[0]["deliveries"]] == ["pending"]
+    rules = history(Database.in_folder(folder / "state"), Kind.RULES)
+    assert [T0 + 3600 <= one.in_force_from < T0 + 3700 for one in rules] == [True]
+    assert alerts[0]["versions"]["rules"] == version_of((folder / "rules.toml").read_text())
     assert (station["alert"]["rule"], after) == ("rice", None)
     assert station["thresholds"][0]["id"] == "rice"
     assert station["thresholds"][0]["clear"] < station["thresholds"][0]["set"]
