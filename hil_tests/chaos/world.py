@@ -147,6 +147,7 @@ class World:
             argv = [command("tram-cloud"), "run", *configuration]
             self._run("cloud", argv, self._cloud_answers, self._disk("cloud"))
             return
+        self.layout.state("cloud").mkdir(exist_ok=True)
         self.cluster.start(self._run)
         for worker, shards in WORKERS.items():
             self._run(worker, [command("tram-cloud"), "ingest", *configuration, "--shards", shards], lambda: True)
