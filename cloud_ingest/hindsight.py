@@ -5,6 +5,7 @@ Same shapes as in qartod.py. A visit is a pause in the series of a few intervals
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,7 @@ BASELINE_STEP_S = 3600
 VISIT_AT_MOST_S = 3 * 3600
 BESIDE_VISIT_S = 3600
 DEPLOYMENT_AT_MOST_S = 60 * 86400
+LEAST_BESIDE_VISIT = 3
 PAIR_ALIKE = 0.35  # of the larger one
 
 
@@ -49,7 +51,8 @@ def visit_step_test(times: Times, values: Values, pair: float | None, drift: flo
 
     Fail it when the value stepped by more than `pair` at its beginning and by about as much back at its end: the
     probe was somewhere else. Suspect it when at its end the value stepped by more than `drift`: the sensor had drifted
-    or was overgrown, and was cleaned, calibrated or exchanged. A time not yet ended by a visit is not evaluated.
+    or was overgrown, and was cleaned, calibrated or exchanged. A time not yet ended by a visit is not evaluated. With
+    fewer than three values in the hour beside a visit nobody can tell the tide's part of a step: it counts for nothing.
     """
     flags = np.full(len(values), NOT_EVALUATED, np.uint8)
     visits = _visits(times, values)
@@ -67,7 +70,7 @@ def visit_step_test(times: Times, values: Values, pair: float | None, drift: flo
 
 
 def _returned(step_in: float, step_out: float, least: float) -> bool:
-    if min(abs(step_in), abs(step_out)) <= least or step_in * step_out >= 0:
+    if math.isnan(step_in + step_out) or min(abs(step_in), abs(step_out)) <= least or step_in * step_out >= 0:
         return False
     return abs(step_in + step_out) <= PAIR_ALIKE * max(abs(step_in), abs(step_out))
 
@@ -93,8 +96,8 @@ def _visits(times: Times, values: Values) -> list[tuple[int, float]]:
 
 def _line(distance: npt.NDArray[np.float64], value: Values) -> float:
     """Return where the straight line through some values is at distance 0: the tide goes on while nobody measures."""
-    if len(value) < 3:
-        return float(np.median(value))
+    if len(value) < LEAST_BESIDE_VISIT:
+        return float("nan")
     return float(np.polynomial.Polynomial.fit(distance, value, 1)(0.0))
 
 

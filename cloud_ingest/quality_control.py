@@ -23,7 +23,7 @@ from cloud_ingest.qartod import Flags, Mask, Span, Times, Values
 from cloud_ingest.quality import Test
 from firmware.record import FAIL, GOOD, NO_VALUE, NOT_EVALUATED, SUSPECT
 from station_config.parameters import Parameter, load_parameters
-from station_config.quality import Bounds, FlatLine, ParameterTests, Step
+from station_config.quality import Bounds, FlatLine, ParameterTests, Step, Thresholds
 
 log = structlog.get_logger()
 
@@ -61,7 +61,8 @@ def check(
         }
         for name, values in columns.items()
     }
-    dry = out_of_water(columns)
+    # A spike in fresh water falls back to next to nothing, and is no probe that comes out of the water.
+    dry = out_of_water({name: _without_spikes(values, alone[name]) for name, values in columns.items()})
     flags = {name: _worst(by_test.values(), columns[name]) for name, by_test in alone.items()}
     checked = {}
     for name, values in columns.items():
@@ -72,6 +73,11 @@ def check(
         by_test[Test.NEEDED_INPUT] = instrument_test(values, tests, others)
         checked[name] = _verdict(by_test, values)
     return _with_moved(checked, columns)
+
+
+def _without_spikes(values: Values, by_test: Mapping[Test, Flags]) -> Values:
+    spikes = by_test.get(Test.SPIKE)
+    return values if spikes is None else np.where(spikes == FAIL, np.nan, values)
 
 
 def _spread(flags: Flags, rows: Mask) -> Flags:
@@ -133,7 +139,7 @@ def _configured_tests(
         seasons = [qartod.Season(frozenset(s.months), _span(s.suspect), _span(s.fail)) for s in tests.climatology]
         yield Test.CLIMATOLOGY, lambda: qartod.climatology_test(months, values, seasons)
     if (spike := tests.spike) is not None:
-        yield Test.SPIKE, lambda: qartod.spike_test(values, spike.suspect, spike.fail)
+        yield Test.SPIKE, lambda: _spike(values, spike)
     if (step := tests.rate_of_change) is not None:
         yield (
             Test.RATE_OF_CHANGE,
@@ -154,6 +160,14 @@ def _configured_tests(
         yield Test.LEVEL_SHIFT, lambda: level_shift_test(times, values, shift.suspect, shift.lasting_s)
     if (visit := tests.visit_step) is not None:
         yield Test.VISIT_STEP, lambda: visit_step_test(times, values, visit.pair, visit.drift)
+
+
+def _spike(values: Values, spike: Thresholds) -> Flags:
+    """A value that has failed is no measure for its neighbours: beside it they would look like small spikes."""
+    flags = qartod.spike_test(values, spike.suspect, spike.fail)
+    left = np.where(flags == FAIL, np.nan, values)
+    again = qartod.spike_test(left, spike.suspect, spike.fail)
+    return np.where(flags == SUSPECT, np.where(again == NO_VALUE, flags, again), flags).astype(np.uint8)
 
 
 def _rate_of_change(times: Times, values: Values, step: Step, said: list[Flags]) -> Flags:
