@@ -21,7 +21,7 @@ from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, La
 from cloud_ingest.database import raw
 from cloud_ingest.errors import ChunkDamaged
 from cloud_ingest.observation_log import ObservationLog
-from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names
+from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names, each_at
 from cloud_ingest.quality import Test
 from cloud_ingest.scan_writer import NewestScans
 from firmware.record import GOOD, MISSING, NOT_EVALUATED
@@ -112,6 +112,14 @@ class ChunkedLog:
             (time, None if journal == NOBODY else count, None if value != value else value, flag, failed)
             for time, count, value, flag, failed, journal in zip(*(one.tolist() for one in columns), strict=True)
         ]
+
+    def at_each(self, series: Ints, times: Ints) -> Logged:
+        """Return the row of each of these (series, time), in their order; flag 0 where there is none."""
+        if self._newest_chunked is None:
+            self._newest_chunked = self.chunks.newest_of_all()
+        if len(times) and int(times.min()) <= self._newest_chunked:
+            return each_at(self.at, series, times)
+        return self.log.at_each(series, times)
 
     def counted(self, series: Iterable[int], first: int, last: int) -> dict[int, Counted]:
         """Return what records said of these series; a series without a row is not there."""
