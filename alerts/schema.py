@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     Column,
     Connection,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    func,
     insert,
     select,
     text,
@@ -35,6 +37,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from alerts.errors import DatabaseTooNew
+
+#: How every connection to PostgreSQL is made: a commit is on disk, nobody waits for ever.
+POSTGRESQL = {
+    "application_name": "tram-cloud",
+    "connect_timeout": 5,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "options": "-c synchronous_commit=on -c lock_timeout=10s"
+    " -c tcp_keepalives_idle=20 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
+}
+_MIGRATION_LOCK = (0x5452_4D31, 1002)  # "TRM1", as in the store's schema.py
 
 metadata = MetaData()
 
@@ -159,11 +174,12 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
 )
 
 
-def open_database(url: str) -> Engine:
-    """Return an engine for the URL; nothing is opened yet. SQLite commits are on disk when they return."""
+def open_database(url: str | URL) -> Engine:
+    """Return an engine for the URL; nothing is opened yet. Commits are on disk when they return."""
+    if make_url(url).get_backend_name() == "postgresql":
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=POSTGRESQL)
     engine = create_engine(url)
-    if make_url(url).get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _make_sqlite_durable)
+    event.listen(engine, "connect", _make_sqlite_durable)
     return engine
 
 
@@ -185,6 +201,7 @@ def migrate(engine: Engine) -> None:
     Raises DatabaseTooNew when the file was written by a later version.
     """
     with engine.begin() as connection:
+        serialise_migrations(connection)
         connection.execute(
             text(
                 "CREATE TABLE IF NOT EXISTS alert_migrations (number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL)"
@@ -197,6 +214,12 @@ def migrate(engine: Engine) -> None:
     for number, (name, apply) in enumerate(MIGRATIONS, start=1):
         if number not in done:
             _apply(engine, number, name, apply)
+
+
+def serialise_migrations(connection: Connection) -> None:
+    """Have processes that start at once make a table one after the other; SQLite's file is locked anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(*_MIGRATION_LOCK)))
 
 
 def _apply(engine: Engine, number: int, name: str, apply: Callable[[Connection], None]) -> None:

@@ -6,8 +6,8 @@
     [http]                # host, port
     [alerts]              # rules = "rules.toml"
     [sms]                 # url, token_file
-    [commands]            # key_file, repeat_s = 30, database = "postgresql://…"
-    [store]               # database = "postgresql://…": the books there, and not in state_dir
+    [commands]            # key_file, repeat_s = 30; database, password_file, ca_file where not with the books
+    [store]               # database = "postgresql://…", password_file, ca_file: see database_settings
     [observations]        # url, bucket, org, token_file, ca_file: see observation_settings
     [retention]           # archive_after_years = 3: what tram-cloud archive takes without --before
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from cloud_ingest.database_settings import DatabaseSettings, database_faults
 from cloud_ingest.observation_settings import ObservationSettings, observation_faults
 from station_config.broker_link import BrokerLink, broker_faults
 from station_config.errors import ConfigurationError
@@ -59,18 +60,15 @@ class SmsSettings(StrictModel):
         return read_secret(self.token_file, "sms.token_file") or ""
 
 
-class CommandSettings(StrictModel):
-    """Commands to gateways. `key_file` is needed where they are signed, not by the service."""
+class CommandSettings(DatabaseSettings):
+    """Commands to gateways, with the books unless a database is named. `key_file` signs; the service needs none."""
 
     key_file: FilePath | None = Field(default=None, strict=False)
     repeat_s: float = Field(default=30.0, gt=0)
-    database: str | None = Field(default=None, pattern=r"^[a-z0-9+]+://")
 
 
-class StoreSettings(StrictModel):
-    """Where the books are; in a SQLite file of state_dir unless this names a PostgreSQL database."""
-
-    database: str | None = Field(default=None, pattern=r"^postgresql(\+psycopg)?://[^/]+/.+")
+class StoreSettings(DatabaseSettings):
+    """Where books, alerts and commands are: in SQLite files of state_dir unless this names a PostgreSQL database."""
 
 
 class RetentionSettings(StrictModel):
@@ -107,10 +105,10 @@ def load_configuration(path: Path) -> CloudConfiguration:
         update["alerts"] = AlertSettings(rules=folder / configuration.alerts.rules)
     if configuration.sms is not None and configuration.sms.token_file is not None:
         update["sms"] = configuration.sms.model_copy(update={"token_file": folder / configuration.sms.token_file})
-    if configuration.commands.key_file is not None:
-        update["commands"] = configuration.commands.model_copy(
-            update={"key_file": folder / configuration.commands.key_file}
-        )
+    commands = configuration.commands.anchored(folder)
+    key_file = None if commands.key_file is None else folder / commands.key_file
+    update["commands"] = commands.model_copy(update={"key_file": key_file})
+    update["store"] = configuration.store.anchored(folder)
     if configuration.observations is not None:
         update["observations"] = configuration.observations.anchored(folder)
     return configuration.model_copy(update=update)
@@ -119,6 +117,13 @@ def load_configuration(path: Path) -> CloudConfiguration:
 def _faults(data: Table, folder: Path) -> Iterator[Fault]:
     yield from broker_faults(data, folder)
     yield from observation_faults(data, folder)
+    for name in ("store", "commands"):
+        yield from database_faults(data, name, folder)
+    store = data.get("store")
+    if isinstance(store, dict) and "database" in store and "observations" not in data:
+        yield Fault(
+            ("store", "database"), "books in PostgreSQL want their observations outside too: see [observations]"
+        )
 
 
 def read_secret(file: Path | None, key: str) -> str | None:

@@ -28,7 +28,6 @@ from sqlalchemy import (
     event,
     func,
     literal,
-    make_url,
     select,
     text,
 )
@@ -37,6 +36,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
+from alerts.schema import POSTGRESQL
 from cloud_ingest import schema
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.schema import sqlite_errors
@@ -45,24 +45,6 @@ DATABASE = "store.sqlite"
 READERS = 4
 WAIT_S = 10.0
 _BEGIN = "tram_begin"  # how a SQLite transaction begins: with the lock, or without
-
-# A commit that returned is on the server's disk; nobody waits for ever, for a lock or for a server that is gone.
-_SETTINGS = {
-    "synchronous_commit": "on",
-    "lock_timeout": f"{WAIT_S:.0f}s",
-    "tcp_keepalives_idle": "20",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-_CONNECT = {
-    "application_name": "tram-cloud",
-    "connect_timeout": 5,
-    "keepalives_idle": 20,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-    "options": " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items()),
-}
 
 # SQLSTATE, its beginning. May pass: connection, resources (disk, memory, connections), operator's stop, input/output,
 # serialization and deadlock, lock not available, read-only.
@@ -95,12 +77,6 @@ class Database:
         """Return the place of the books of a state directory."""
         return cls.in_file(state_dir / DATABASE)
 
-    @classmethod
-    def at(cls, url: str) -> Database:
-        """Return the place that a URL names; postgresql:// means the driver that we bring."""
-        found = make_url(url)
-        return cls(found.set(drivername="postgresql+psycopg") if found.drivername == "postgresql" else found)
-
     @property
     def file(self) -> Path | None:
         """Return the SQLite file."""
@@ -121,9 +97,7 @@ def writing_engine(database: Database) -> Engine:
     """
     file = database.file
     if file is None:
-        return create_engine(
-            database.url, pool_size=1, max_overflow=1, connect_args=_CONNECT, hide_parameters=True, poolclass=QueuePool
-        )
+        return create_engine(database.url, pool_size=2, max_overflow=0, connect_args=POSTGRESQL, hide_parameters=True)
     engine = create_engine("sqlite://", creator=lambda: schema.open_for_writing(file), poolclass=NullPool)
     _begin_with(engine, "BEGIN IMMEDIATE")
     return engine
@@ -139,7 +113,7 @@ def reading_engine(database: Database) -> Engine:
             max_overflow=0,
             pool_timeout=WAIT_S,
             pool_pre_ping=True,
-            connect_args=_CONNECT,
+            connect_args=POSTGRESQL,
             hide_parameters=True,
             poolclass=QueuePool,
         )

@@ -75,6 +75,8 @@ def decode_message(payload: bytes) -> GatewayMessage:
     """Return the message in a payload. Raises Unreadable."""
     if len(payload) > PAYLOAD_BYTES_AT_MOST:
         raise Unreadable(f"{len(payload)} bytes; at most {PAYLOAD_BYTES_AT_MOST} are read")
+    if rb"\u0000" in payload:
+        raise Unreadable("a text with the character NUL in it; no database keeps that")
     try:
         envelope = _Envelope.model_validate_json(payload)
     except ValidationError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 import time
@@ -21,12 +20,11 @@ from rich.table import Table
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.configuration import CloudConfiguration, load_configuration
 from cloud_ingest.database import Database
-from cloud_ingest.errors import CloudError
+from cloud_ingest.errors import CloudError, StoreInUse
 from cloud_ingest.places import Places, database_of, opened_places
 from cloud_ingest.recompute import Recompute
 from cloud_ingest.registry import Registry
 from cloud_ingest.settings_book import Kind, history, network_of
-from cloud_ingest.store import LOCK
 from station_config.calibration import Calibration
 from station_config.errors import StationConfigError
 from station_config.instruments import load_instruments
@@ -148,11 +146,12 @@ def recompute(
         if check:
             _report(work.check(station), work.check_rollups(station), as_json)
             return
-        if _is_running(configuration):
+        try:
+            _recompute_here(places, work, station)
+        except StoreInUse:
             asked = work.ask(station)
             typer.echo(json.dumps({"asked": asked}) if as_json else f"the service makes {asked} stations again")
             return
-        _recompute_here(places, work, station)
     typer.echo(json.dumps({"recomputed": True}) if as_json else "all layers are made again")
 
 
@@ -235,17 +234,6 @@ def _local(time_s: int | None, network: Network) -> str:
     if time_s is None:
         return ""
     return datetime.fromtimestamp(time_s, UTC).astimezone(ZoneInfo(network.timezone)).isoformat(" ", "minutes")
-
-
-def _is_running(configuration: CloudConfiguration) -> bool:
-    try:
-        with (configuration.state_dir / LOCK).open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 @contextmanager

@@ -47,8 +47,8 @@ class Places:
 
 def database_of(configuration: CloudConfiguration) -> Database:
     """Return where the books are."""
-    url = configuration.store.database
-    return Database.in_folder(configuration.state_dir) if url is None else Database.at(url)
+    url = configuration.store.url()
+    return Database.in_folder(configuration.state_dir) if url is None else Database(url)
 
 
 @contextmanager

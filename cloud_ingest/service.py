@@ -202,7 +202,8 @@ def _handlers(store: Store, alerts: AlertWorker | None) -> dict[str, Handler]:
 def _make_alerts(setup: Setup, reader: Reader, stack: ExitStack) -> AlertWorker | None:
     if setup.alerts is None:
         return None
-    database = open_database(sqlite_url(setup.configuration.state_dir / ALERT_DATABASE))
+    where = setup.configuration.store.url() or sqlite_url(setup.configuration.state_dir / ALERT_DATABASE)
+    database = open_database(where)
     stack.callback(database.dispose)
     configuration = setup.alerts
     engine = AlertEngine(

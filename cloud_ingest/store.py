@@ -59,7 +59,7 @@ from cloud_ingest.database import (
     store_errors,
     writing_engine,
 )
-from cloud_ingest.errors import StoreInUse, StoreRefused, StoreUnavailable
+from cloud_ingest.errors import StoreInUse, StoreUnavailable
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observations import NOBODY, ObservationStore, ObservationsWriter
 from cloud_ingest.restamp import JournalEvent, Stamp
@@ -236,7 +236,7 @@ class Store:
                 break
             time.sleep(0.2)
         text = f"shards {', '.join(left)} are another process's: stop it, or give this one others (--shards)"
-        raise (StoreRefused if until else StoreUnavailable)(text)
+        raise (StoreInUse if until else StoreUnavailable)(text)
 
     def _load(self, db: Connection) -> None:
         self.marks.forget()

@@ -10,7 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from alerts.delivery import Backoff, Deliverer
 from alerts.engine import AlertEngine
@@ -126,9 +126,18 @@ class Service:
         return [delivery["status"] for event in self.engine.recent() for delivery in event["deliveries"]]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL | str:
+    """Where an empty database is."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "alerts.sqlite")
+    found: URL = request.getfixturevalue("postgres_url")
+    return found
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(sqlite_url(tmp_path / "alerts.sqlite"))
+def database(url: URL | str) -> Iterator[Engine]:
+    engine = open_database(url)
     yield engine
     engine.dispose()
 

@@ -15,9 +15,10 @@ from station_config.clock import Clock
 @contextmanager
 def open_book(configuration: CloudConfiguration, clock: Clock) -> Iterator[CommandBook]:
     """Yield the book, its tables made. Raises StoreRefused, SQLAlchemyError."""
-    configuration.state_dir.mkdir(parents=True, exist_ok=True)
-    url = configuration.commands.database or sqlite_url(configuration.state_dir / DATABASE)
-    engine = open_database(url)
+    url = configuration.commands.url() or configuration.store.url()
+    if url is None:
+        configuration.state_dir.mkdir(parents=True, exist_ok=True)
+    engine = open_database(url or sqlite_url(configuration.state_dir / DATABASE))
     try:
         book = CommandBook(engine, clock)
         book.prepare()

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from alerts.schema import serialise_migrations
 from cloud_ingest.errors import StoreRefused
 
 DATABASE = "commands.sqlite"
@@ -98,7 +99,7 @@ def _first_tables(connection: Connection) -> None:
     ):
         connection.execute(text(statement))
     metadata.tables["command_audit"].create(connection)
-    if connection.dialect.name == "sqlite":  # in PostgreSQL: REVOKE UPDATE, DELETE ON command_audit
+    if connection.dialect.name == "sqlite":
         for change in ("UPDATE", "DELETE"):
             connection.execute(
                 text(
@@ -108,8 +109,24 @@ def _first_tables(connection: Connection) -> None:
             )
 
 
+def _audit_only_added_to(connection: Connection) -> None:
+    """PostgreSQL too keeps the audit from being changed; SQLite does since the first step."""
+    if connection.dialect.name != "postgresql":
+        return
+    for statement in (
+        "CREATE FUNCTION command_audit_refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'the audit is only ever added to'; END $$",
+        "CREATE TRIGGER command_audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON command_audit"
+        " FOR EACH STATEMENT EXECUTE FUNCTION command_audit_refuse()",
+    ):
+        connection.execute(text(statement))
+
+
 #: Append only. A step that has run somewhere is never changed.
-MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (("first tables", _first_tables),)
+MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
+    ("first tables", _first_tables),
+    ("audit only added to", _audit_only_added_to),
+)
 
 
 def migrate(engine: Engine) -> None:
@@ -118,6 +135,7 @@ def migrate(engine: Engine) -> None:
     Raises StoreRefused when they were made by a later version.
     """
     with engine.begin() as connection:
+        serialise_migrations(connection)
         connection.execute(
             text(
                 "CREATE TABLE IF NOT EXISTS command_migrations"

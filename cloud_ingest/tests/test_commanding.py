@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from alerts.schema import open_database, sqlite_url
@@ -63,9 +63,18 @@ def wall() -> Wall:
     return Wall()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL | str:
+    """Where an empty database is."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "commands.sqlite")
+    found: URL = request.getfixturevalue("postgres_url")
+    return found
+
+
 @pytest.fixture
-def book(tmp_path: Path, wall: Wall) -> Iterator[CommandBook]:
-    engine = open_database(sqlite_url(tmp_path / "commands.sqlite"))
+def book(url: URL | str, wall: Wall) -> Iterator[CommandBook]:
+    engine = open_database(url)
     book = CommandBook(engine, wall)
     book.prepare()
     yield book
@@ -165,9 +174,9 @@ def test_a_result_of_nothing_ordered_there_is_set_aside(
     assert book.find(order.id).state is State.WAITING
 
 
-def test_the_audit_is_only_ever_added_to(book: CommandBook, tmp_path: Path) -> None:
+def test_the_audit_is_only_ever_added_to(book: CommandBook, url: URL | str) -> None:
     book.order(signed(), "lan")
-    engine = create_engine(sqlite_url(tmp_path / "commands.sqlite"))
+    engine = create_engine(url)
     for change in ("UPDATE command_audit SET who = 'nobody'", "DELETE FROM command_audit"):
         with pytest.raises(DatabaseError, match="only ever added"), engine.begin() as connection:
             connection.execute(text(change))
@@ -183,8 +192,8 @@ def test_the_same_signed_command_is_ordered_once(book: CommandBook) -> None:
         book.order(envelope, "lan")
 
 
-def test_tables_of_a_later_version_are_left_alone(book: CommandBook, tmp_path: Path) -> None:
-    engine = open_database(sqlite_url(tmp_path / "commands.sqlite"))
+def test_tables_of_a_later_version_are_left_alone(book: CommandBook, url: URL | str) -> None:
+    engine = open_database(url)
     with engine.begin() as connection:
         connection.execute(text(f"INSERT INTO command_migrations VALUES ({len(schema.MIGRATIONS) + 1}, 'later')"))
     with pytest.raises(StoreRefused, match="install that version"):
