@@ -39,6 +39,8 @@ def backup(
         configuration = load_configuration(config)
     except StationConfigError as error:
         _fail(str(error), WRONG_USE)
+    if configuration.store.database is not None:
+        _fail(_where_else(configuration), WRONG_USE)
     try:
         with backup_files.new_place(out) as folder:
             manifest = make(
@@ -69,6 +71,20 @@ def restore(
         _fail(str(error), FAILED)
     done = "whole, as its manifest says" if into is None else f"restored into {into}; run tram-cloud audit now"
     _tell(manifest, f"{source}: {done}", as_json=as_json)
+
+
+def _where_else(configuration: CloudConfiguration) -> str:
+    """Return how a cluster is backed up: the books first, because more observations than they know of do no harm."""
+    assert configuration.store.database is not None
+    assert configuration.observations is not None, "the configuration was checked"
+    shown = make_url(configuration.store.database).render_as_string(hide_password=True)
+    return (
+        f"books, alerts and commands are in PostgreSQL, {shown}: back them up there, pg_dump --format=custom, or a"
+        " base backup with its WAL\n"
+        f"then the observations, bucket {configuration.observations.bucket} of {configuration.observations.url}:"
+        " influxd backup, or what that server has\n"
+        "in this order: observations that the books do not know yet are taken again and found the same"
+    )
 
 
 def _left_out(config: Path, configuration: CloudConfiguration) -> list[str]:

@@ -121,8 +121,7 @@ class Store:
         self._stale = True  # memory does not agree with the books
 
     def __enter__(self) -> Store:
-        if self._database.file is not None:
-            self._take_state_dir()
+        self._take_state_dir()
         try:
             with store_errors():
                 self._engine = writing_engine(self._database)
@@ -197,6 +196,8 @@ class Store:
     def _take_state_dir(self) -> None:
         try:
             self._state_dir.mkdir(parents=True, exist_ok=True)
+            if self._database.file is None:
+                return  # its shards are locked where the books are
             self._lock = (self._state_dir / LOCK).open("w")
         except OSError as error:
             where = f"{self._state_dir} cannot be written: {error.strerror}"

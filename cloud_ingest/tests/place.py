@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from cloud_ingest.database import DATABASE, Database
@@ -34,6 +34,11 @@ class Place:
         if self.database is None:
             with closing(sqlite3.connect(folder / DATABASE)) as file:
                 return with_log(file).execute(query).fetchall()
-        engine = create_engine(self.database.url, poolclass=NullPool)
-        with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(query))]
+        return rows_of(self.database.url, query)
+
+
+def rows_of(url: URL, query: str) -> list[tuple[Any, ...]]:
+    """Ask a PostgreSQL database in SQL."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
