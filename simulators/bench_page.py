@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulators.bench_report import Run, Scenario
 
-WIDTH, LEFT, ROW = 960, 260, 22
+WIDTH, LEFT, ROW = 960, 330, 22
 PLOT = 120
+SMS = "#0969da"
 COLOURS = {"passed": "#1a7f37", "failed": "#cf222e", "skipped": "#9a6700"}
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1f2328}
@@ -113,9 +114,10 @@ def _picture(timeline: Mapping[str, Any]) -> str:
     """Draw faults as bars, messages and expectations as marks, values as a line, over field time."""
     log, end_s = timeline["log"], max(float(timeline["end_s"]), 1.0)
     bars = list(_bars(log["happened"], end_s))
-    marks = [(f"SMS to {m['to']}", m["at_s"], "#0969da", m["text"]) for m in log["messages"]]
+    marks = [(f"SMS to {m['to']}", m["at_s"], m["at_s"], m["at_s"], SMS, m["text"]) for m in log["messages"]]
     marks += [
-        (j["said"], j["at_s"], COLOURS["passed" if j["passed"] else "failed"], j["why"]) for j in timeline["judged"]
+        (j["said"], j["first_s"], j["last_s"], j["at_s"], COLOURS["passed" if j["passed"] else "failed"], j["why"])
+        for j in timeline["judged"]
     ]
     rows: list[str] = []
     for label, first_s, last_s in bars:
@@ -123,9 +125,13 @@ def _picture(timeline: Mapping[str, Any]) -> str:
         rows.append(
             _labelled(len(rows), label, f'<rect x="{x:.1f}" width="{width:.1f}" y="4" height="13" fill="#bf8700"/>')
         )
-    for label, at_s, colour, why in marks:
+    for label, first_s, last_s, at_s, colour, why in marks:
+        window = (
+            f'<line x1="{_x(first_s, end_s):.1f}" x2="{_x(last_s, end_s):.1f}" y1="11" y2="11" '
+            f'stroke="{colour}" stroke-width="2"/>'
+        )
         dot = f'<circle cx="{_x(at_s, end_s):.1f}" cy="11" r="5" fill="{colour}"/><title>{escape(why)}</title>'
-        rows.append(_labelled(len(rows), label, dot))
+        rows.append(_labelled(len(rows), label, window + dot))
     height = ROW * len(rows)
     plot, plot_height = _plot(log["values"], end_s, height)
     return (
@@ -164,7 +170,9 @@ def _plot(values: Sequence[Mapping[str, Any]], end_s: float, top: int) -> tuple[
         )
         return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
 
-    label = f"{first[0]['parameter']} {low:.3g} … {high:.3g}; grey: the water"
+    label = f"{first[0]['parameter']} {low:.3g} … {high:.3g}"
+    if any(v["truth"] is not None for v in first):
+        label += "; grey: the water"
     text = f'<text x="0" y="{top + PLOT / 2:.0f}">{escape(label[:44])}</text>'
     return text + line("truth", "#afb8c1") + line("value", "#0969da"), PLOT
 
@@ -179,7 +187,7 @@ def _axis(end_s: float, y: int) -> str:
 
 
 def _labelled(row: int, label: str, drawn: str) -> str:
-    text = label if len(label) <= 42 else label[:41] + "…"
+    text = label if len(label) <= 52 else label[:51] + "…"
     return f'<g transform="translate(0,{row * ROW})"><text x="0" y="15">{escape(text)}</text>{drawn}</g>'
 
 

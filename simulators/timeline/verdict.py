@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from simulators.faults.parts import Happened
@@ -64,12 +64,14 @@ class RunLog:
 
 @dataclass(frozen=True)
 class Judged:
-    """One expectation: what was said, whether it held, why, and when it was decided."""
+    """One expectation: what was said, whether it held, why, when it was decided; and the time it was about."""
 
     said: str
     passed: bool
     why: str
     at_s: float
+    first_s: float = 0.0
+    last_s: float = 0.0
 
 
 class Expectation(Protocol):
@@ -80,8 +82,12 @@ class Expectation(Protocol):
         """Return it as it was written."""
 
     @property
+    def first_s(self) -> float:
+        """Return where the time begins that it is about."""
+
+    @property
     def last_s(self) -> float:
-        """Return the moment after which it is decided."""
+        """Return where that time ends."""
 
     def judge(self, log: RunLog) -> Judged:
         """Decide."""
@@ -167,6 +173,11 @@ class ExpectRecords:
     twice: int
     said: str
 
+    @property
+    def first_s(self) -> float:
+        """The account is of a moment."""
+        return self.last_s
+
     def judge(self, log: RunLog) -> Judged:
         """Decide; a run without records has shown nothing."""
         made = sum(one.made for one in log.accounts)
@@ -209,7 +220,8 @@ class Verdict:
 def judge(expectations: Sequence[Expectation], log: RunLog) -> Verdict:
     """Decide every expectation from what happened."""
     refused = tuple(one for one in log.happened if one.what == "refused")
-    return Verdict(tuple(one.judge(log) for one in expectations), log, refused)
+    judged = (replace(one.judge(log), first_s=one.first_s, last_s=one.last_s) for one in expectations)
+    return Verdict(tuple(judged), log, refused)
 
 
 def folded(text: str) -> str:
