@@ -10,14 +10,17 @@ import sys
 import sysconfig
 import venv
 import xml.etree.ElementTree as ElementTree
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from simulators.pty_bench import PtyBench
 from simulators.virtual_board.build import build
 from simulators.virtual_board.errors import VirtualBoardMissing
 
 ROOT = Path(__file__).parents[2]
+SPEED = 60.0
 PROBE = """vendor = "My workshop"
 model = "Muddy"
 source = "its maker's leaflet"
@@ -69,14 +72,21 @@ def instruments():
     return [OwnInstrument(PROBE, address=7, shows={"water_temperature": 28.4, "turbidity": 61.5})]
 
 
-def test_the_probe_is_read_through_noise_and_silence(timeline):
-    timeline.during("2 min", "4 min").fault("instrument.silent")
-    timeline.between("2.5 min", "5 min").expect_missing("turbidity")
-    timeline.during("4 min", "6 min").fault("bus.noise", chance=0.1)
-    timeline.at("4 min").cut("link")
-    timeline.at("6 min").restore("link")
-    timeline.by("8 min").expect_value("turbidity", near=61.5, within=0.1)
-    timeline.by("8 min").expect_records(lost=0, twice=0)
+def test_what_a_chip_cannot_have(timeline):
+    timeline.during(10, 20).fault("board.heap-full", heap=80)
+    timeline.run()
+
+
+def test_the_probe_is_read_through_silence_noise_and_a_power_cut(timeline):
+    timeline.during("1 min", "3 min").fault("instrument.silent")
+    timeline.between("1.5 min", "4 min").expect_missing("turbidity")
+    timeline.during("3 min", "5 min").fault("bus.noise", chance=0.1)
+    timeline.at("3 min").cut("link")
+    timeline.at("5 min").restore("link")
+    timeline.at("5 min").cut("board")
+    timeline.at("5.5 min").restore("board")
+    timeline.by("7 min").expect_value("turbidity", near=61.5, within=0.1)
+    timeline.by("7 min").expect_records(lost=0, twice=0)
     timeline.run()
 """
 OTHERS = """
@@ -97,7 +107,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a virtual environment with Trạm installed from its wheel, as pip does; what it needs is borrowed from ours."""
+    """Make a virtual environment with Trạm's wheel installed; what that needs is borrowed from ours."""
     folder = tmp_path_factory.mktemp("elsewhere")
     source = folder / "source"
     kept = ("firmware", "station_config", "edge_gateway", "cloud_ingest", "alerts", "simulators")
@@ -141,23 +151,55 @@ def run(elsewhere: Path, folder: Path, *words: str) -> subprocess.CompletedProce
     )
 
 
-def test_ones_own_instrument_and_scenario_outside_of_the_repository(elsewhere: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return the folder of somebody's own scenarios."""
     try:
         build()
     except VirtualBoardMissing as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no virtual board here: {error}")
-    (tmp_path / "muddy-probe.toml").write_text(PROBE, encoding="utf-8")
-    (tmp_path / "test_muddy.py").write_text(SCENARIO, encoding="utf-8")
-    done = run(elsewhere, tmp_path, "--tram-report=report")
+    folder = tmp_path / "muddy"
+    folder.mkdir()
+    (folder / "muddy-probe.toml").write_text(PROBE, encoding="utf-8")
+    (folder / "test_muddy.py").write_text(SCENARIO, encoding="utf-8")
+    return folder
+
+
+def test_ones_own_scenarios_outside_of_the_repository_on_real_ports(
+    elsewhere: Path, project: Path, tmp_path: Path
+) -> None:
+    with PtyBench(tmp_path, SPEED) as ports:
+        options = [option.replace("--", "--tram-", 1) for option in ports.options]
+        done = run(elsewhere, project, "--tram-report=report", *options)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    suite = ElementTree.parse(tmp_path / "report" / "junit.xml").getroot()
+    changes = [closed for closed, _ in groupby([True, *ports.switched])]
+    assert changes == [True, False, True, False, True], "off after the flash, and in the scenario"
+    page = _assert_report(project / "report", skipped=1)
+    for words in ("firmware 0.1.0 on", "board.power-cut", "a chip has the memory", "<svg", str(tmp_path / "console")):
+        assert words in page
+
+
+@pytest.mark.soak
+def test_ones_own_scenarios_outside_of_the_repository_on_a_virtual_board(elsewhere: Path, project: Path) -> None:
+    done = run(elsewhere, project, "--tram-report=report")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    _assert_report(project / "report", skipped=0)
+
+
+def _assert_report(folder: Path, skipped: int) -> str:
+    """Look at the figures of JUnit XML and return the page."""
+    suite = ElementTree.parse(folder / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "0", str(skipped))
     said = {one.get("name"): one.get("value") or "" for one in suite.iter("property")}
     verdict = json.loads(said["tram_timeline"])
     assert verdict["passed"]
     assert sum(account["made"] for account in verdict["log"]["accounts"]) > 10
-    assert "muddy-probe" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "muddy-probe" in page
+    assert "http" not in page, "one file, nothing fetched"
+    return page
 
 
 def test_a_project_that_does_not_use_it_is_not_touched_and_may_have_options_of_the_same_names(
