@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from hil_tests.chaos.alert_truth import (
 )
 from hil_tests.chaos.evidence import Evidence
 from hil_tests.chaos.layout import FULL, TINY
+from hil_tests.chaos.program_logs import exceptions_in
 from hil_tests.chaos.run import NOT_HERE, plan_for, quiet_s
 from hil_tests.chaos.truth import Clocks, Series, Shown, Snapshot, Window
 from simulators.faults.catalogue import SCOPES, kinds
@@ -243,6 +245,15 @@ def test_the_same_seed_gives_the_same_plan_and_the_same_levels() -> None:
     this, that = (lay_out(Path("/nowhere"), FULL, 5, 60.0, 600.0) for _ in range(2))
     assert (this.rules, this.begin_s, len(this.stations)) == (that.rules, that.begin_s, 20)
     assert this.rules != lay_out(Path("/nowhere"), FULL, 6, 60.0, 600.0).rules
+
+
+def test_an_exception_in_a_programs_log_is_found(tmp_path: Path) -> None:
+    said = {"event": "message set aside", "exception": "Traceback (most recent call last):\n  …\nKeyError: 'no way'"}
+    (tmp_path / "cloud.log").write_text(f'{{"event": "ready"}}\n{json.dumps(said)}\n{json.dumps(said)}\n')
+    (tmp_path / "gw-1.log").write_text("Traceback (most recent call last):\n  File …\nValueError: nothing\n")
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards" / "s01.console").write_bytes(b"MemoryError\r\n")
+    assert exceptions_in(tmp_path) == ["cloud: KeyError: 'no way' (2 times)", "gw-1: ValueError: nothing"]
 
 
 def test_evidence_reads_as_it_was_written(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import httpx
 from firmware.record import FAIL, SIZE, decode
 from hil_tests.chaos.evidence import Evidence, Injected, Rows
 from hil_tests.chaos.layout import Layout
+from hil_tests.chaos.program_logs import exceptions_in
 from hil_tests.chaos.truth import Key, Snapshot
 from hil_tests.chaos.world import World, side_by_side
 from simulators.check import RECORD_FIELDS
@@ -235,6 +236,7 @@ def _gather(world: World, evidence: Evidence) -> None:
     evidence.inbox, evidence.refused_messages = phone["messages"], phone["refused"]
     evidence.restarts = dict(world.restarts)
     evidence.audit = audit(layout)
+    evidence.trouble += exceptions_in(layout.folder)
 
 
 def _stored(world: World, station: str, journal: int) -> Rows:
