@@ -25,6 +25,7 @@ from cloud_ingest.audit import account_for
 from cloud_ingest.backup_command import backup, restore
 from cloud_ingest.broker_command import broker_files
 from cloud_ingest.chunked_log import LogStore
+from cloud_ingest.climatology_command import climatology
 from cloud_ingest.commanding.commands import app as command_app
 from cloud_ingest.commanding.rollout_commands import app as rollout_app
 from cloud_ingest.configuration import load_configuration
@@ -58,6 +59,7 @@ DECLARATIONS_SHOWN = 20
 
 app.command()(qc)
 app.command()(query)
+app.command()(climatology)
 app.command()(recompute)
 app.command()(backup)
 app.command()(archive)
