@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from hil_tests.scene import Scene
-from simulators.bench_fixture import started
+from simulators.bench_fixture import started, timeline_of
 from simulators.pytest_plugin import OPTIONS
+from simulators.timeline import Timeline
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,3 +27,9 @@ def scene(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     """Bring the chain up once; leaving it ends every process."""
     with started(pytestconfig, tmp_path_factory) as bench:
         yield Scene(bench)
+
+
+@pytest.fixture
+def timeline(scene: Scene, request: pytest.FixtureRequest) -> Timeline:
+    """Write a scenario for the one chain, then `timeline.run()`."""
+    return timeline_of(scene.bench, request.node)

@@ -11,6 +11,7 @@ import pytest
 
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, MISSING, NO_VALUE, NOT_EVALUATED
 from hil_tests.scene import Scene, nothing_lost
+from simulators.timeline import Timeline
 
 CONDUCTIVITY_25 = 34
 KILLS = 6
@@ -71,6 +72,19 @@ def test_a_gateway_killed_at_any_moment_loses_no_record(scene: Scene) -> None:
         scene.bench.put_back("gateway")
     scene.wait_for_more(15)
     assert nothing_lost(scene.account())
+
+
+def test_an_evening_on_which_everything_fails_costs_no_record(timeline: Timeline) -> None:
+    timeline.during("1 min", "3 min").fault("bus.wrong-slave", chance=0.3)
+    timeline.during("1 min", "2 min").fault("broker.slow", share=0.2)
+    timeline.during("2 min", "4 min").fault("cloud.disk-full")
+    timeline.during("3 min", "5 min").fault("gateway.read-only")
+    timeline.during("3 min", "4 min").fault("broker.refuses")
+    timeline.during("4 min", "5 min").fault("link.bit-errors", rate=0.001)
+    timeline.during("5 min", "6 min").fault("gateway.torn-page")
+    timeline.between("0 min", "6 min").expect_value("salinity", near="truth")
+    timeline.by("7 min").expect_records(lost=0, twice=0)
+    timeline.run()
 
 
 def test_the_farmer_is_told_once_when_salt_comes_and_once_when_it_goes(scene: Scene) -> None:
