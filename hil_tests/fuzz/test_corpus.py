@@ -14,8 +14,8 @@ from hil_tests.fuzz.target import Target, try_input
 from hil_tests.fuzz.targets import all_targets, be_quiet
 
 TARGETS = {target.name: target for target in all_targets()}
-ROUNDS = 3
-SHORT = 6  # inputs of each target are enough to see it
+ROUNDS = 2
+SHORT = 4  # inputs of each target are enough to see it
 STAYING = 0.2  # objects for each input tried
 
 
