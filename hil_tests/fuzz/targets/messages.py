@@ -170,7 +170,7 @@ def _cloud() -> _Cloud:
     """Return this process's cloud; after so many inputs a new one, so that what grows is not the store."""
     pid = os.getpid()
     cloud = _clouds.get(pid)
-    if cloud is None or cloud.inputs > 2000:
+    if cloud is None or cloud.inputs > 100:
         if cloud is not None:
             cloud.close()
         _clouds.clear()
