@@ -77,15 +77,11 @@ class Cluster:
     password: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
 
     @property
-    def database_url(self) -> str:
-        """Return where the books are."""
-        return f"postgresql+psycopg://{USER}:{self.password}@127.0.0.1:{self.ports[0]}/{DATABASE}"
-
-    @property
     def toml(self) -> str:
         """Return what cloud.toml says of them."""
         return f"""[store]
-database = "{self.database_url}"
+database = "postgresql://{USER}@127.0.0.1:{self.ports[0]}/{DATABASE}"
+password_file = "{self.folder / "database-password"}"
 [observations]
 url = "http://127.0.0.1:{self.ports[3]}"
 bucket = "{DATABASE}"
@@ -102,8 +98,9 @@ token_file = "{self.folder / "influx-token"}"
     def _start_postgres(self, initdb: Path, run: Run) -> None:
         folder = self.folder / "postgres"
         folder.mkdir(exist_ok=True)
+        _write_secret(self.folder / "database-password", self.password)
         password = folder / "password"
-        password.write_text(self.password)
+        _write_secret(password, self.password)
         owner = _somebody_else()
         if owner is not None:
             for path in (folder, password):
@@ -150,9 +147,7 @@ token_file = "{self.folder / "influx-token"}"
         run("influxd", [known["influxd"], "run", "-config", str(folder / "influxd.conf")], lambda: _pings(http))
         self._ask(f"CREATE USER {USER} WITH PASSWORD '{self.password}' WITH ALL PRIVILEGES", known=False)
         self._ask(f"CREATE DATABASE {DATABASE}", known=True)
-        token = self.folder / "influx-token"
-        token.touch(mode=0o600)
-        token.write_text(f"{USER}:{self.password}\n")
+        _write_secret(self.folder / "influx-token", f"{USER}:{self.password}")
         argv = [known["nginx"], "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
         run("nginx", argv, lambda: _pings(front))
 
@@ -160,6 +155,11 @@ token_file = "{self.folder / "influx-token"}"
         auth = httpx.BasicAuth(USER, self.password) if known else None
         url = f"http://127.0.0.1:{self.ports[2]}/query"
         httpx.post(url, data={"q": text}, auth=auth, trust_env=False).raise_for_status()
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(f"{secret}\n", encoding="utf-8")
 
 
 def _pings(port: int) -> bool:
