@@ -6,11 +6,15 @@ The order is that of an evening: salt rises while boards, buses, links and broke
 from __future__ import annotations
 
 import random
+import subprocess
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, MISSING, NO_VALUE, NOT_EVALUATED
 from hil_tests.scene import Scene, nothing_lost
+from simulators.processes import command
 from simulators.timeline import Timeline
 
 CONDUCTIVITY_25 = 34
@@ -110,3 +114,27 @@ def _missing_after(scene: Scene, seq: int) -> int:
 def _present_after(scene: Scene, seq: int) -> int:
     later = [r for r in scene.records() if r.seq > seq and r.parameter == CONDUCTIVITY_25]
     return sum(record.flag == NOT_EVALUATED for record in later)
+
+
+def test_a_calibration_entered_while_the_station_runs_changes_values_and_no_record(scene: Scene) -> None:
+    scene.wait_for_more(30)
+    bench = scene.bench
+    begin = datetime.fromtimestamp(bench.clock.now() - 300, ZoneInfo(bench.site.network.timezone))
+    of = ("--config", str(bench.site.cloud_file), "--station", scene.station, "--sensor", "1")
+    entry = ("--parameter", "conductivity_25", "--from", f"{begin:%Y-%m-%dT%H:%M}", "--coefficients", "0,1.1")
+    argv = [command("tram-cloud"), "calibration", "add", *of, *entry, "--note", "two standards on the bench"]
+    subprocess.run(argv, env=bench.environment(), check=True, capture_output=True, timeout=60)
+    scene.wait_until(lambda: _gain(scene, "calibrated") == pytest.approx(1.1, rel=1e-3), "the new values")
+    assert _gain(scene, "raw") == pytest.approx(1.0)
+    assert nothing_lost(scene.account())
+
+
+def _gain(scene: Scene, layer: str) -> float | None:
+    """Return the newest conductivity of a layer over the raw one of the same minute; None while there is none."""
+    path = f"/api/v1/stations/{scene.station}/series/conductivity_25"
+    since = int(scene.bench.clock.now()) - 240
+    raw, other = (scene.bench.api(path, **{"from": since, "sensor": 1, "layer": one}) for one in ("raw", layer))
+    values = dict(zip(raw["times"], raw["values"], strict=True))
+    pairs = [(v, values.get(t)) for t, v in zip(other["times"], other["values"], strict=True)]
+    gains = [value / count for value, count in pairs if value and count]
+    return gains[-1] if gains else None
