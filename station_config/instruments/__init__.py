@@ -62,6 +62,10 @@ def load_instruments() -> MappingProxyType[str, Instrument]:
     """
     shipped = read_instruments(Path(__file__).parent)
     folder = os.environ.get(FOLDER_VARIABLE)
+    if folder and not Path(folder).is_dir():
+        raise ConfigurationError(
+            f"{FOLDER_VARIABLE}={folder}: no such folder; name one with instrument files, or unset it"
+        )
     own = read_instruments(Path(folder)) if folder else {}
     if twice := sorted(shipped.keys() & own.keys()):
         raise ConfigurationError(f"{folder}: {', '.join(twice)}: shipped under this name already; give it another")

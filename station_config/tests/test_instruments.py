@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from station_config import instruments
 from station_config.errors import ConfigurationError
 from station_config.instruments import Instrument, load_instruments, read_instruments
 from station_config.toml_config import parse
@@ -111,3 +113,27 @@ def test_the_faults_of_all_files_of_a_folder_come_at_once(tmp_path: Path) -> Non
         f"{tmp_path}/a.toml:7",
         f"{tmp_path}/b.toml:11",
     ]
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    load_instruments.cache_clear()
+    yield
+    load_instruments.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_instruments_of_ones_own_stand_in_a_folder_named_by_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = Path(instruments.__file__).parent / "keller-acculevel.toml"
+    (tmp_path / "my-level.toml").write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setenv("TRAM_INSTRUMENTS", str(tmp_path))
+    assert load_instruments()["my-level"] == load_instruments()["keller-acculevel"]
+    load_instruments.cache_clear()
+    (tmp_path / "keller-acculevel.toml").write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="keller-acculevel: shipped under this name already"):
+        load_instruments()
+    monkeypatch.setenv("TRAM_INSTRUMENTS", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="no such folder"):
+        load_instruments()
