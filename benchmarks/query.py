@@ -18,12 +18,13 @@ import numpy as np
 
 from benchmarks.ingest import NETWORK
 from cloud_ingest.columns import Observed, SeriesKey
+from cloud_ingest.database import DATABASE
 from cloud_ingest.local_time import By
 from cloud_ingest.queries import LayerName, Sums, layer, newest
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.store import Store
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters

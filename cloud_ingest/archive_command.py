@@ -19,9 +19,9 @@ from cloud_ingest.archive import Archiver
 from cloud_ingest.archive_files import ArchiveManifest, is_archive, read_archive, read_back
 from cloud_ingest.archive_removal import Removal, Removed
 from cloud_ingest.configuration import CloudConfiguration, load_configuration
+from cloud_ingest.database import DATABASE
 from cloud_ingest.errors import BackupRefused, CloudError
 from cloud_ingest.registry import Registry
-from cloud_ingest.store import DATABASE
 from station_config.clock import clock_from_environment
 from station_config.errors import StationConfigError
 from station_config.instruments import load_instruments

@@ -17,9 +17,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from cloud_ingest.database import DATABASE
 from cloud_ingest.errors import BackupRefused
 from cloud_ingest.ledger import Range, RangeSet
-from cloud_ingest.store import DATABASE, STORED, UNUSABLE
+from cloud_ingest.transaction import STORED, UNUSABLE
 from firmware.record import SIZE
 
 MANIFEST = "manifest.json"

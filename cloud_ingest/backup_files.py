@@ -15,8 +15,9 @@ from pathlib import Path
 
 from cloud_ingest.backup import BLOCK, MANIFEST, Manifest, content, contradictions, differences, sync_folder
 from cloud_ingest.backup import read_manifest as parse_manifest
+from cloud_ingest.database import DATABASE
 from cloud_ingest.errors import BackupRefused
-from cloud_ingest.store import DATABASE, LOCK
+from cloud_ingest.store import LOCK
 
 TAR = ".tar"
 _NAME = re.compile(r"[a-z0-9_-]{1,60}\.sqlite")

@@ -26,7 +26,8 @@ from cloud_ingest.errors import ChunkDamaged
 from cloud_ingest.observations import Logged
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.rollup_marks import BLOCK_S
-from cloud_ingest.store import Store, Transaction
+from cloud_ingest.store import Store
+from cloud_ingest.transaction import Transaction
 
 CLOSED_AFTER_S = 6 * 3600
 SERIES_AT_ONCE = 16

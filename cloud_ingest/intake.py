@@ -19,7 +19,7 @@ from cloud_ingest.decode import Decoded, Records, UnusableRecord, decode
 from cloud_ingest.errors import TopicError
 from cloud_ingest.ledger import ranges_of
 from cloud_ingest.registry import may_not_be_recorded
-from cloud_ingest.store import UNUSABLE, Transaction
+from cloud_ingest.transaction import UNUSABLE, Transaction
 
 Rows = npt.NDArray[np.intp]
 

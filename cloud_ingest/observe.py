@@ -17,7 +17,8 @@ from cloud_ingest.registry import is_event
 from cloud_ingest.restamp import stamps
 from cloud_ingest.scans import order_of
 from cloud_ingest.series_table import SeriesTable, bounds_of
-from cloud_ingest.store import Store, Transaction
+from cloud_ingest.store import Store
+from cloud_ingest.transaction import Transaction
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, FAIL, MISSING
 from station_config.calibration import apply
 

@@ -24,7 +24,7 @@ from cloud_ingest.ledger import RangeSet
 from cloud_ingest.observations import Moment, ObservationStore
 from cloud_ingest.review_spans import Depth, Span, waiting_spans
 from cloud_ingest.schema import require_newest
-from cloud_ingest.store import STORED, UNUSABLE
+from cloud_ingest.transaction import STORED, UNUSABLE
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_OVERWRITTEN
 
 SLICES_AT_ONCE = 100  # of raw records, each of up to a batch

@@ -26,7 +26,8 @@ from cloud_ingest.qartod import Mask
 from cloud_ingest.quality import worst
 from cloud_ingest.registry import Registry
 from cloud_ingest.review_spans import PAST_S, Depth, Span
-from cloud_ingest.store import Store, Transaction
+from cloud_ingest.store import Store
+from cloud_ingest.transaction import Transaction
 from firmware.record import FAIL
 from station_config.calibration import Calibration
 

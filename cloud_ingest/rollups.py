@@ -21,7 +21,8 @@ from cloud_ingest.local_time import By, days_between, end_of, starts_of, widened
 from cloud_ingest.observations import Observations
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_marks import BLOCK_S
-from cloud_ingest.store import Store, Transaction
+from cloud_ingest.store import Store
+from cloud_ingest.transaction import Transaction
 
 CLOSED_AFTER_S = 1800  # what comes later makes a block anew
 SERIES_AT_ONCE = 64

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_ingest.columns import SeriesKey, read_series
-from cloud_ingest.database import Database, raw
+from cloud_ingest.database import DATABASE, Database, raw
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.ledger import RangeSet
 from cloud_ingest.reading import Reader, thin
 from cloud_ingest.registry import Registry
-from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.store import Store
 from cloud_ingest.tests.field import (
     EC25,
     JOURNAL,

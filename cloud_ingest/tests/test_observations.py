@@ -20,8 +20,9 @@ from cloud_ingest.influx_observations import InfluxStore
 from cloud_ingest.observations import NOBODY, Logged, Observations, ObservationStore
 from cloud_ingest.quality import Test
 from cloud_ingest.reading import Reader
-from cloud_ingest.store import Store, Transaction
+from cloud_ingest.store import Store
 from cloud_ingest.tests.influx_server import other_server
+from cloud_ingest.transaction import Transaction
 from firmware.record import MISSING
 
 T0 = 1_771_000_020

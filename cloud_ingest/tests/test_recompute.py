@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cloud_ingest.commands import app
+from cloud_ingest.database import DATABASE
 from cloud_ingest.review import Review
-from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, T0, batch
 from cloud_ingest.tests.log_as_table import change_log
 from cloud_ingest.tests.test_ingest import Bench

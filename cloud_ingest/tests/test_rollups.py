@@ -18,14 +18,14 @@ from cloud_ingest import schema
 from cloud_ingest.aggregates import Buckets, usable
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.columns import SeriesKey
-from cloud_ingest.database import Database, raw
+from cloud_ingest.database import DATABASE, Database, raw
 from cloud_ingest.local_time import By, widened
 from cloud_ingest.observations import Moment
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollup_reading import RollupReader
 from cloud_ingest.rollups import Measured, Rollups, longer, measured, scanned
-from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.store import Store
 from cloud_ingest.tests.field import EC25, NETWORK, T0, batch
 from cloud_ingest.tests.test_ingest import SALINITY, Bench
 from cloud_ingest.tests.test_review import calibration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_ingest import store as store_module
+from cloud_ingest import transaction
 from cloud_ingest.database import Database
 from cloud_ingest.set_aside import Shelf
 from cloud_ingest.tests.field import EC25, JOURNAL, T0, batch, damaged, minutes
@@ -67,8 +67,8 @@ def test_what_still_cannot_be_used_stays_and_is_tried_once(office: Office) -> No
 
 
 def test_a_flood_of_nonsense_is_bounded_and_counted(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "SET_ASIDE_KEPT", 10)
-    monkeypatch.setattr(store_module, "SET_ASIDE_KEPT_BYTES", 500)
+    monkeypatch.setattr(transaction, "SET_ASIDE_KEPT", 10)
+    monkeypatch.setattr(transaction, "SET_ASIDE_KEPT_BYTES", 500)
     with office.store:
         for number in range(30):
             office.ingest.store_group(

@@ -21,8 +21,8 @@ from cloud_ingest import schema
 from cloud_ingest.audit import account_for
 from cloud_ingest.commanding import schema as command_schema
 from cloud_ingest.commanding.book import CommandBook
+from cloud_ingest.database import DATABASE
 from cloud_ingest.review import Review
-from cloud_ingest.store import DATABASE
 from cloud_ingest.tests.field import EC25, JOURNAL, PRESSURE, T0, Broker, Cloud, batch, damaged, free_port, minutes
 from cloud_ingest.tests.log_as_table import with_log
 from cloud_ingest.tests.test_commanding import Wall, signed
