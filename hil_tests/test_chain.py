@@ -14,6 +14,8 @@ import pytest
 
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET, MISSING, NO_VALUE, NOT_EVALUATED
 from hil_tests.scene import Scene, nothing_lost
+from simulators.faults import kinds
+from simulators.faults.bench_parts import parts_of
 from simulators.processes import command
 from simulators.timeline import Timeline
 
@@ -138,3 +140,24 @@ def _gain(scene: Scene, layer: str) -> float | None:
     pairs = [(v, values.get(t)) for t, v in zip(other["times"], other["values"], strict=True)]
     gains = [value / count for value, count in pairs if value and count]
     return gains[-1] if gains else None
+
+
+def test_every_fault_of_the_catalogue_can_be_injected_here(scene: Scene) -> None:
+    parts = parts_of(scene.bench)
+    on_hardware = scene.bench.options.hardware is not None
+    wanted = {name for name, one in kinds().items() if not (on_hardware and one.no_hardware)}
+    assert set(parts.possible()) == wanted
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_every_fault_once_costs_no_record(scene: Scene, timeline: Timeline) -> None:
+    parts, at_s = parts_of(scene.bench), 60.0
+    for name in parts.possible():
+        if name == "instrument.wiper-parked-wrong":  # these instruments have none
+            continue
+        sensor = 1 if name.startswith("instrument.") else None
+        timeline.during(at_s, at_s + 90).fault(name, sensor=sensor)
+        at_s += 120
+    timeline.by(at_s + 300).expect_records(lost=0, twice=0)
+    timeline.run()

@@ -90,7 +90,7 @@ def started(
 
 def _bench_options(options: Wanted, folder: Path, instruments: Sequence[OwnInstrument]) -> BenchOptions:
     plan = demo.plan_run(None, options.seed, SPAN_S)
-    disks = options.hardware is None and _disks_can_fail()
+    disks = _disks_can_fail()
     run, speed, seed = folder / "run", options.speed, options.seed
     if not instruments:
         return BenchOptions(

@@ -67,23 +67,36 @@ class BoardPart:
         return self._as_usual
 
     def _brown_out(self, given: Mapping[str, float]) -> Heal:
-        for _ in range(int(given["times"])):
+        def come_and_go(over: threading.Event) -> None:
+            for _ in range(int(given["times"])):
+                self.power.off()
+                if over.is_set():
+                    return
+                self.power.on()
+                over.wait(given["on"] / 1000.0)
             self.power.off()
-            self.power.on()
-            threading.Event().wait(given["on"] / 1000.0)
-        self.power.off()
-        return self._as_usual
+
+        work = Background(come_and_go)
+
+        def heal() -> None:
+            work.end()
+            self._as_usual()
+
+        return heal
 
     def _clock_jump(self, given: Mapping[str, float]) -> Heal:
         """Move the clock at the prompt and reset, which keeps it: on a chip and on the virtual board alike."""
-        try:
-            with Board(str(self.console())) as board:
-                board.enter_repl()
-                board.run(_MOVE_CLOCK % int(given["step"]))
-                board.reset()
-        except StationConfigError as error:
-            raise SimulatorError(f"the board's clock could not be moved: {error}") from error
-        return lambda: None
+
+        def move(_: threading.Event) -> None:
+            try:
+                with Board(str(self.console())) as board:
+                    board.enter_repl()
+                    board.run(_MOVE_CLOCK % int(given["step"]))
+                    board.reset()
+            except StationConfigError as error:
+                raise SimulatorError(f"the board's clock could not be moved: {error}") from error
+
+        return Background(move).end
 
     def _heap_full(self, given: Mapping[str, float]) -> Heal:
         self.power.off()
@@ -93,6 +106,30 @@ class BoardPart:
     def _as_usual(self) -> None:
         self.power.off()
         self.power.on(wait=False)
+
+
+class Background:
+    """A fault that takes its time, beside those of other parts. `end` waits for it, and raises what went wrong."""
+
+    def __init__(self, work: Callable[[threading.Event], None]) -> None:
+        self._over = threading.Event()
+        self._work = work
+        self._error: SimulatorError | None = None
+        self._thread = threading.Thread(target=self._run, name="fault", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work(self._over)
+        except SimulatorError as error:
+            self._error = error
+
+    def end(self) -> None:
+        """Ask it to end, and wait. Raises its SimulatorError."""
+        self._over.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 @dataclass

@@ -173,7 +173,11 @@ class Injector:
     def _end(self, begun: tuple[float, int, Injection, Heal], elapsed_s: float) -> None:
         self._begun.remove(begun)
         _, _, injection, heal = begun
-        heal()
+        try:
+            heal()
+        except SimulatorError as error:
+            self._say(Happened(elapsed_s, "refused", injection, f"did not end: {error}"))
+            return
         self._say(Happened(elapsed_s, "ended", injection))
 
     def _say(self, happened: Happened) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from simulators.errors import SimulatorError
 from simulators.faults import FaultPlan, FaultRefused, Injection
 from simulators.faults.boards import BoardPart, VirtualPower
 from simulators.faults.line import LineFaults, pass_chunk
-from simulators.faults.parts import Absent, Injector, Parts
+from simulators.faults.parts import Absent, Begin, Injector, Parts
 from simulators.faults.programs import GatewayPart, Slowed, failing
 from simulators.faults.wires import Bus
 from simulators.link import damaged_share
@@ -70,6 +71,24 @@ def test_a_fault_whose_time_is_over_before_the_bench_gets_to_it_is_not_injected_
     injector.tick(20)
     assert [f"{one.what} {one.injection.kind}" for one in injector.log] == ["refused bus.cut", "began bus.echo"]
     assert "15 s late" in injector.log[0].reason
+
+
+def test_a_fault_that_cannot_be_ended_is_told_and_the_others_are_ended() -> None:
+    class Stubborn:
+        def faults(self) -> Mapping[str, Begin]:
+            return {"kill": lambda _: self._not_again}
+
+        def _not_again(self) -> None:
+            raise SimulatorError("it does not start again")
+
+    bus = BusOfOne()
+    plan = FaultPlan(1, 60.0, (Injection(1, 5, "gateway.kill", "g"), Injection(1, 5, "bus.cut", "a")))
+    injector = Injector(Parts({"gateway": {"g": Stubborn()}, "bus": {"a": Bus(bus.set_fault)}}), plan)
+    injector.tick(2)
+    injector.tick(7)
+    assert [one.what for one in injector.log] == ["began", "began", "refused", "ended"]
+    assert "did not end: it does not start again" in injector.log[2].reason
+    assert not bus.now.cut
 
 
 def test_ending_early_heals_all_that_is_in_force() -> None:
