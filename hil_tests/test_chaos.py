@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -262,13 +263,18 @@ def test_evidence_reads_as_it_was_written(tmp_path: Path) -> None:
     assert Evidence.load(tmp_path / "e.gz") == evidence
 
 
-def test_a_small_world_for_forty_seconds(tmp_path: Path) -> None:
+@pytest.fixture
+def boards() -> None:
     try:
         build()
     except VirtualBoardMissing as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no virtual board here: {error}")
+
+
+@pytest.mark.usefixtures("boards")
+def test_a_small_world_for_forty_seconds(tmp_path: Path) -> None:
     verdict = run(Wanted(40 / 60, 8, every_s=1.5, shape=TINY, folder=tmp_path), Console(quiet=True))
     assert verdict.faults == []
     assert verdict.made == verdict.stored > 300
@@ -278,3 +284,30 @@ def test_a_small_world_for_forty_seconds(tmp_path: Path) -> None:
     lost = next(key for key, rows in evidence.stored.items() if rows)
     replace(evidence, stored=evidence.stored | {lost: evidence.stored[lost][1:]}).save(tmp_path / EVIDENCE)
     assert judged_again(tmp_path).lost == 1, "the judge would not have seen a loss"
+
+
+BELIEVES_THE_BROKER = """
+from edge_gateway.batches_up import BatchesUp
+from edge_gateway.commands import app
+from edge_gateway.messages import CommittedRecords
+from edge_gateway.uplink import Uplink
+sent, note_sent, send = [], BatchesUp.note_sent, Uplink._send_batches
+def noted(self, side, piece, now):
+    note_sent(self, side, piece, now)
+    sent.append(CommittedRecords(piece.series, [(piece.first_seq, piece.last_seq)]))
+def freed(self, *words, **more):
+    send(self, *words, **more)
+    while sent:
+        self._free([sent.pop()], [])
+BatchesUp.note_sent, Uplink._send_batches = noted, freed
+app()
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("boards")
+def test_a_gateway_that_frees_what_it_has_sent_is_found_out(tmp_path: Path) -> None:
+    wanted = Wanted(1, 8, every_s=1.5, shape=TINY, folder=tmp_path)
+    verdict = run(wanted, Console(quiet=True), (sys.executable, "-c", BELIEVES_THE_BROKER))
+    assert verdict.lost > 0
+    assert sum(row.lost for row in verdict.rows) > 0

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -79,8 +80,8 @@ class Wanted:
         return f"python -m hil_tests.chaos {numbers} --store {self.store}{tiny}"
 
 
-def run(wanted: Wanted, console: Console) -> Verdict:
-    """Run and judge. Raises SimulatorError when the bench itself fails."""
+def run(wanted: Wanted, console: Console, gateway: Sequence[str] = ()) -> Verdict:
+    """Run and judge; `gateway` is another program than ours. Raises SimulatorError when the bench itself fails."""
     wanted = replace(wanted, seed=wanted.seed or time.time_ns() % 1_000_000)
     where = wanted.folder or Path(tempfile.mkdtemp(prefix=f"chaos-{wanted.seed}-"))
     where.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def run(wanted: Wanted, console: Console) -> Verdict:
     def report(text: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s[/dim] {text}", highlight=False)
 
-    with World(layout, report) as world:
+    with World(layout, report, gateway) as world:
         world.start()
         plan = plan_for(world.parts(), wanted.seed, seconds, wanted.every_s)
         (where / PLAN).write_text(f"{plan}\n", encoding="utf-8")

@@ -53,8 +53,10 @@ Found = TypeVar("Found")
 class World:
     """Use as a context manager; `start` brings it up, leaving it ends every process."""
 
-    def __init__(self, layout: Layout, report: Report = lambda text: None) -> None:
+    def __init__(self, layout: Layout, report: Report = lambda text: None, gateway: Sequence[str] = ()) -> None:
+        """`gateway`: another program than tram-gateway, to see what becomes of one that does not keep its word."""
         self.layout = layout
+        self._gateway = tuple(gateway) or (command("tram-gateway"),)
         self.boards: dict[str, VirtualBoard] = {}
         self.disks: dict[str, DiskFaults] = {}
         self.links: dict[str, Link] = {}
@@ -155,7 +157,7 @@ class World:
 
     def _start_gateway(self, gateway: str) -> None:
         configuration = str(self.layout.configuration(gateway))
-        argv = [command("tram-gateway"), "run", "--config", configuration, "--log", "json"]
+        argv = [*self._gateway, "run", "--config", configuration, "--log", "json"]
         self._run(gateway, argv, lambda: True, self._disk(gateway))
 
     def _disk(self, program: str) -> dict[str, str]:
