@@ -33,8 +33,7 @@ from station_config.journal import read_journal
 
 TICK_S = 0.05
 LOOK_S = 1.0
-SETTLE_S = 240.0
-TOLD_S = 120.0
+PATIENCE_S = 150.0  # longer than the longest pause anything makes between two tries
 PAGE = 10_000
 DAY_S = 86_400
 #: Our instruments have no brush. All other kinds that the world's parts can have are drawn.
@@ -128,17 +127,20 @@ class Play:
         injector.heal_all(self.seconds)
         return happened
 
-    def until(self, condition: Callable[[], bool], deadline_s: float) -> bool:
-        """Wait for a condition while programs that end are started again; whether it came true."""
-        pause, end = threading.Event(), time.monotonic() + deadline_s
+    def until_none(self, left: Callable[[], int], patience_s: float) -> bool:
+        """Wait until nothing is left, at most so long without its getting less; ended programs are started again."""
+        pause, least, end = threading.Event(), None, time.monotonic() + patience_s
         while time.monotonic() < end:
             self.world.supervise()
             try:
-                if condition():
-                    return True
+                number = left()
             except httpx.HTTPError:
-                pass
-            pause.wait(0.5)
+                number = None
+            if number == 0:
+                return True
+            if number is not None and (least is None or number < least):
+                least, end = number, time.monotonic() + patience_s
+            pause.wait(LOOK_S)
         return False
 
 
@@ -152,10 +154,10 @@ def play(world: World, plan: FaultPlan, seconds: float, report: Report) -> Evide
         report("reading the journals")
         evidence.journals = _read_journals(world, evidence.trouble)
         report(f"waiting until {sum(map(len, evidence.journals.values()))} records are stored")
-        if not one.until(lambda: _all_stored(world, evidence.journals), SETTLE_S):
-            evidence.trouble.append(f"not everything was stored {SETTLE_S:g} s after the last fault")
-        if not one.until(lambda: not _waiting_messages(world), TOLD_S):
-            evidence.trouble.append(f"messages still wait {TOLD_S:g} s later")
+        if not one.until_none(lambda: _not_stored(world, evidence.journals), PATIENCE_S):
+            evidence.trouble.append(f"not everything is stored, and nothing more has come for {PATIENCE_S:g} s")
+        if not one.until_none(lambda: _waiting_messages(world), PATIENCE_S):
+            evidence.trouble.append(f"messages wait, and none has gone for {PATIENCE_S:g} s")
         watch.look(world.api("/api/v1/ledger"))
     evidence.snapshots = watch.snapshots
     _gather(world, evidence)
@@ -209,18 +211,18 @@ def _direct_journals(state: Path, station: str) -> dict[Key, Rows]:
     return found
 
 
-def _all_stored(world: World, journals: dict[Key, Rows]) -> bool:
+def _not_stored(world: World, journals: dict[Key, Rows]) -> int:
     ranges = {(row["station"], row["journal"]): row["ranges"] for row in world.api("/api/v1/ledger")}
-    return all(not rows or _covers(ranges.get(key, []), {row[0] for row in rows}) for key, rows in journals.items())
+    return sum(
+        not any(first <= row[0] <= last for first, last in ranges.get(key, []))
+        for key, rows in journals.items()
+        for row in rows
+    )
 
 
-def _covers(ranges: Sequence[Sequence[int]], seqs: set[int]) -> bool:
-    return len(seqs) == sum(1 for seq in seqs if any(first <= seq <= last for first, last in ranges))
-
-
-def _waiting_messages(world: World) -> bool:
+def _waiting_messages(world: World) -> int:
     alerts = world.api("/api/v1/alerts", limit=1000)["alerts"]
-    return any(delivery["status"] == "pending" for alert in alerts for delivery in alert["deliveries"])
+    return sum(delivery["status"] == "pending" for alert in alerts for delivery in alert["deliveries"])
 
 
 def _gather(world: World, evidence: Evidence) -> None:
