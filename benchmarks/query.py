@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ingest import NETWORK
+from benchmarks.load.records import NETWORK
 from cloud_ingest.columns import Observed, SeriesKey
 from cloud_ingest.database import DATABASE
 from cloud_ingest.local_time import By
