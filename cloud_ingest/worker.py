@@ -23,10 +23,12 @@ from cloud_ingest.rollups import Rollups
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
 from station_config.clock import Clock
 
-GROUP_BYTES = 250_000  # about 13,000 records: one transaction
+GROUP_BYTES = 1_000_000  # about 55,000 records: one transaction
 IDLE_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
 RETRY_LOOK_S = 5.0
+PRESSING_BYTES = GROUP_BYTES  # so many bytes in the inbox, and other work gets little time
+ASIDE_REST = 9.0  # times as long as it took, it then waits
 
 log = structlog.get_logger()
 
@@ -80,6 +82,7 @@ class IngestWorker:
     totals: Totals = field(default_factory=Totals, init=False)
     _trouble: str | None = field(default=None, init=False)
     _next_retry: float = field(default=0.0, init=False)
+    _next_aside: float = field(default=0.0, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what is not stored by then stays with the broker and the gateways.
@@ -91,7 +94,7 @@ class IngestWorker:
             messages = self.inbox.take(GROUP_BYTES, 0.0 if more else IDLE_S)
             if messages:
                 self._work(messages, stop)
-            more = self._between(busy=bool(messages))
+            more = self._may_turn_aside() and self._between(busy=bool(messages))
             self._retry(stop)
         if self.imports is not None:
             self.imports.close()
@@ -110,11 +113,16 @@ class IngestWorker:
             totals=replace(self.totals),
         )
 
+    def _may_turn_aside(self) -> bool:
+        """Return whether there is time for other work: while messages pile up, a tenth of it."""
+        return self.inbox.size()[1] < PRESSING_BYTES or time.monotonic() >= self._next_aside
+
     def _between(self, *, busy: bool) -> bool:
         """Do one piece of each work that is due; return whether there is more to do at once.
 
         A store that cannot be written now is ingest's to tell of; this work waits.
         """
+        began_s = time.monotonic()
         try:
             if self.imports is not None and (outcome := self.imports.step(self.clock.now(), busy=busy)) is not None:
                 self._tell([], replace(outcome, commits=[]))  # nobody waits for the commit of a file
@@ -129,6 +137,7 @@ class IngestWorker:
         except PointsRefused as error:  # the review has to wait for somebody who mends the store
             log.error("layers cannot be changed", reason=str(error))  # noqa: TRY400
             return False
+        self._next_aside = time.monotonic() + ASIDE_REST * (time.monotonic() - began_s)
         works = (self.imports, self.review, self.rollups, self.compaction)
         return any(work.is_due() for work in works if work is not None)
 
