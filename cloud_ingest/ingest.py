@@ -36,7 +36,12 @@ class Outcome:
 
     counts: Counts
     commits: list[Outgoing]
-    live: list[Outgoing]
+    newest: list[topics.LiveValue]
+
+    @property
+    def live(self) -> list[Outgoing]:
+        """Return the messages of the live topics."""
+        return [one.message() for one in self.newest]
 
     @classmethod
     def nothing(cls) -> Outcome:
@@ -47,7 +52,7 @@ class Outcome:
     def of(cls, several: Sequence[Outcome]) -> Outcome:
         """Return what several outcomes come to together; counts are not added up."""
         commits = [message for one in several for message in one.commits]
-        return cls(Counts(), commits, [message for one in several for message in one.live])
+        return cls(Counts(), commits, [value for one in several for value in one.newest])
 
 
 class Ingest:
@@ -69,8 +74,8 @@ class Ingest:
         with self._store.transaction() as transaction:
             intake = Intake(transaction, int(now_s))
             new = intake.take([one for one in messages if not topics.is_gateway_message(one.topic)])
-            live = Observer(transaction, self._store, self._table(), int(now_s)).observe(new)
-        return Outcome(intake.counts, [*_message_commits(handled), *intake.commit_messages()], live)
+            newest = Observer(transaction, self._store, self._table(), int(now_s)).observe(new)
+        return Outcome(intake.counts, [*_message_commits(handled), *intake.commit_messages()], newest)
 
     def retry(self, now_s: float) -> Outcome:
         """Try again what a person wants tried again. Raises StoreUnavailable."""

@@ -47,8 +47,8 @@ class Observer:
         self._registry = table.registry
         self._now_s = now_s
 
-    def observe(self, new: NewRecords) -> list[tuple[str, bytes]]:
-        """Date, check, log, derive; return the messages of live topics that changed."""
+    def observe(self, new: NewRecords) -> list[topics.LiveValue]:
+        """Date, check, log, derive; return the newest values that changed."""
         observed = self._check(self._date(new))
         there = self._transaction.add_observed(observed)
         kept = observed if there.all() else observed.take(there)
@@ -145,8 +145,8 @@ class Observer:
             station = self._store.stations[journal]
             self._transaction.to_review(station, int(times[rows.start]), int(times[rows.stop - 1]))
 
-    def _newest(self, kept: Observed, derived: DerivedValues) -> Iterator[tuple[str, bytes]]:
-        """Update the newest values; yield the live message of each one that moved. A value from the future is kept in
+    def _newest(self, kept: Observed, derived: DerivedValues) -> Iterator[topics.LiveValue]:
+        """Update the newest values; yield each one that moved. A value from the future is kept in
         the log only: as the newest it would hide all that follow."""
         columns = [
             np.concatenate((getattr(kept, name), getattr(derived, name)))
@@ -163,10 +163,8 @@ class Observer:
             parameter = self._registry.parameter(key.parameter)
             if self._transaction.put_latest(number, time_s, known, flag, failed) and parameter is not None:
                 shown = None if known is None else round(known, parameter.decimals)
-                yield (
-                    topics.live_topic(key.station, parameter.name),
-                    topics.live_message(shown, parameter.unit, flag, time_s, key.sensor),
-                )
+                who = (key.station, parameter.name, key.sensor)
+                yield topics.LiveValue(*who, shown, parameter.unit, flag, time_s)
 
 
 def _tuples(records: Records, fields: tuple[str, ...]) -> Iterator[tuple[int, ...]]:

@@ -107,6 +107,23 @@ def message_commits(ids: Sequence[str]) -> Iterator[bytes]:
         yield _json({"messages": list(ids[start : start + IDS_PER_COMMIT])})
 
 
+class LiveValue(NamedTuple):
+    """The newest value of a series, as its live topic says it; the message is made only if it is sent."""
+
+    station: str
+    parameter: str
+    sensor: int
+    value: float | None
+    unit: str | None
+    flag: int
+    time_s: int
+
+    def message(self) -> tuple[str, bytes]:
+        """Return topic and payload."""
+        payload = live_message(self.value, self.unit, self.flag, self.time_s, self.sensor)
+        return live_topic(self.station, self.parameter), payload
+
+
 def live_message(value: float | None, unit: str | None, flag: int, time_s: int, sensor: int) -> bytes:
     """Return the retained message of one parameter's newest value."""
     return _json({"value": value, "unit": unit, "flag": flag, "time": time_s, "sensor": sensor})

@@ -21,13 +21,15 @@ from cloud_ingest.intake import Counts
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
+from cloud_ingest.topics import LiveValue
 from station_config.clock import Clock
 
 GROUP_BYTES = 1_000_000  # about 55,000 records: one transaction
 IDLE_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
 RETRY_LOOK_S = 5.0
-PRESSING_BYTES = GROUP_BYTES  # so many bytes in the inbox, and other work gets little time
+PRESSING_BYTES = 250_000  # so many bytes in the inbox, and other work gets little time
+LIVE_EVERY_S = 1.0
 ASIDE_REST = 9.0  # times as long as it took, it then waits
 
 log = structlog.get_logger()
@@ -83,6 +85,8 @@ class IngestWorker:
     _trouble: str | None = field(default=None, init=False)
     _next_retry: float = field(default=0.0, init=False)
     _next_aside: float = field(default=0.0, init=False)
+    _newest: dict[tuple[str, str], LiveValue] = field(default_factory=dict, init=False)  # not published yet
+    _next_live: float = field(default=0.0, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what is not stored by then stays with the broker and the gateways.
@@ -94,6 +98,8 @@ class IngestWorker:
             messages = self.inbox.take(GROUP_BYTES, 0.0 if more else IDLE_S)
             if messages:
                 self._work(messages, stop)
+            elif self._newest:
+                self._tell_newest()
             more = self._may_turn_aside() and self._between(busy=bool(messages))
             self._retry(stop)
         if self.imports is not None:
@@ -115,7 +121,10 @@ class IngestWorker:
 
     def _may_turn_aside(self) -> bool:
         """Return whether there is time for other work: while messages pile up, a tenth of it."""
-        return self.inbox.size()[1] < PRESSING_BYTES or time.monotonic() >= self._next_aside
+        return not self._is_pressed() or time.monotonic() >= self._next_aside
+
+    def _is_pressed(self) -> bool:
+        return self.inbox.size()[1] >= PRESSING_BYTES
 
     def _between(self, *, busy: bool) -> bool:
         """Do one piece of each work that is due; return whether there is more to do at once.
@@ -141,7 +150,16 @@ class IngestWorker:
         works = (self.imports, self.review, self.rollups, self.compaction)
         return any(work.is_due() for work in works if work is not None)
 
+    def _tell_newest(self) -> None:
+        """Publish what is newest: all of it at once, under pressure once a second."""
+        self._next_live = time.monotonic() + LIVE_EVERY_S
+        newest, self._newest = self._newest, {}
+        for one in newest.values():
+            self.subscriber.publish(*one.message(), qos=0, retain=True)
+
     def _publish(self, live: list[tuple[str, bytes]]) -> None:
+        if live:
+            self._tell_newest()  # these are newer
         for topic, payload in live:
             self.subscriber.publish(topic, payload, qos=0, retain=True)
 
@@ -205,7 +223,9 @@ class IngestWorker:
         for topic, payload in outcome.commits:
             self.subscriber.publish(topic, payload, qos=1)
         self.subscriber.acknowledge(messages)
-        self._publish(outcome.live)
+        self._newest.update(((one.station, one.parameter), one) for one in outcome.newest)
+        if not self._is_pressed() or time.monotonic() >= self._next_live:
+            self._tell_newest()
         if outcome.counts.set_aside:
             log.warning("set aside", number=outcome.counts.set_aside)
         self.totals.add(outcome.counts)
