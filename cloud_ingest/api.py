@@ -15,7 +15,7 @@ from alerts.rules import Rule
 from cloud_ingest import models, static_pages
 from cloud_ingest.audit import account_for
 from cloud_ingest.computed.routes import add_computed_routes
-from cloud_ingest.errors import QuestionRefused, StoreRefused, StoreUnavailable
+from cloud_ingest.errors import ChunkDamaged, QuestionRefused, StoreRefused, StoreUnavailable
 from cloud_ingest.metrics import CONTENT_TYPE
 from cloud_ingest.overview import overview
 from cloud_ingest.query_routes import StationId, add_query_routes
@@ -156,3 +156,4 @@ def _add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(QuestionRefused, refused)
     app.add_exception_handler(StoreUnavailable, unavailable)
     app.add_exception_handler(StoreRefused, unavailable)
+    app.add_exception_handler(ChunkDamaged, unavailable)

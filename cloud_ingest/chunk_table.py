@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cloud_ingest.chunks import COLUMNS, pack, unpack_columns
+from cloud_ingest.chunks import COLUMNS, pack, unpack, unpack_columns
 from cloud_ingest.columns import Ints
 from cloud_ingest.errors import ChunkDamaged
 from cloud_ingest.observations import Logged
@@ -44,7 +44,7 @@ class ChunkTable:
     """Reads on any connection, writes within the writer's transaction. Reading raises ChunkDamaged."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+        self._db = self.connection = connection
 
     def overlapping(self, series: int, first: int, last: int) -> list[Chunk]:
         """Return the chunks of a series that may have rows from first to last, in order of time."""
@@ -111,6 +111,36 @@ class ChunkTable:
     def newest_of_all(self) -> int:
         """Return the time of the newest row, 0 without one."""
         return int(self._db.execute("SELECT coalesce(max(last), 0) FROM chunks").fetchone()[0])
+
+    def damaged(self) -> list[int]:
+        """Return the ids of the chunks that cannot be read."""
+        found = []
+        rows = self._db.execute("SELECT id, data FROM chunks ORDER BY id")
+        for number, data in rows:
+            try:
+                unpack(data)
+            except ChunkDamaged:
+                found.append(number)
+        return found
+
+    def set_aside(self, number: int) -> Chunk | None:
+        """Take a damaged chunk out of what is read, and keep its bytes; None when it is not there."""
+        row = self._db.execute("SELECT id, series, first, last, rows FROM chunks WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            return None
+        self._db.execute(
+            "INSERT INTO damaged_chunks (series, first, last, rows, data)"
+            " SELECT series, first, last, rows, data FROM chunks WHERE id = ?",
+            (number,),
+        )
+        self._db.execute("DELETE FROM chunks WHERE id = ?", (number,))
+        return Chunk(*row)
+
+    def size(self) -> tuple[int, int, int]:
+        """Return how many chunks there are, of how many rows and bytes."""
+        found = self._db.execute("SELECT count(*), coalesce(sum(rows), 0), coalesce(sum(length(data)), 0) FROM chunks")
+        number, rows, size = found.fetchone()
+        return int(number), int(rows), int(size)
 
     def _across(self, moment: int) -> Iterator[Ints]:
         """Yield the times of each chunk that a moment is in."""
@@ -185,4 +215,5 @@ def _unpacked(chunk: Chunk, data: bytes, names: Collection[str]) -> dict[str, np
         return unpack_columns(data, names)
     except ChunkDamaged as error:
         first, last = (datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%MZ") for time in chunk[2:4])
-        raise ChunkDamaged(f"series {chunk.series} from {first} to {last}: {error}") from None
+        text = f"series {chunk.series} from {first} to {last}: {error}: tram-cloud compact --repair"
+        raise ChunkDamaged(text, chunk.id) from None

@@ -28,6 +28,8 @@ from firmware.record import GOOD, MISSING, NOT_EVALUATED
 
 _SHOWN = ("time", "count", "value", "flag")
 _LAYER = ("time", "value", "calibration", "flag", "failed")
+_NO_INTS, _NO_FLOATS, _NO_BYTES = np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.uint8)
+NO_ROWS = Logged(_NO_INTS, _NO_INTS, _NO_FLOATS, _NO_INTS, _NO_BYTES, _NO_INTS, _NO_INTS, _NO_INTS)
 
 
 class ChunkedLog:
@@ -79,6 +81,11 @@ class ChunkedLog:
                 left &= ~own
         if left.any():
             self.log.put_layer(series, _rows_of(layer, left), derived=derived)
+
+    def touch(self, chunk: Chunk) -> None:
+        """Have everything that was made of a chunk's time made again."""
+        self.changed_since.add(chunk.series)
+        self._changed(np.append(np.arange(chunk.first, chunk.last, 43200), chunk.last), chunk.series)
 
     def remove(self, time: Ints, series: Ints) -> None:
         """Take the rows of these times (ascending) and series out: they are in an archive."""
@@ -184,15 +191,16 @@ class ChunkedLog:
     def _columns(
         self, series: Iterable[int], first: int, last: int, names: Collection[str]
     ) -> dict[int, dict[str, npt.NDArray[Any]]]:
+        wanted = sorted(series)
+        oldest = self.log.oldest_time(0)
+        in_log = self.log.logged(wanted, first, last) if oldest is not None and oldest <= last else {}
         found = {}
-        for number, rows in self.log.logged(series, first, last).items():
+        for number in wanted:
             pieces = list(self.chunks.columns(number, first, last, names))
+            rows = in_log.get(number, NO_ROWS)
             hot = {name: getattr(rows, name) for name in names}
-            if not pieces:
-                found[number] = hot
-                continue
-            packed = {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
-            found[number] = packed if not len(rows.time) else merge_columns(packed, hot)
+            packed = _joined(pieces, names)
+            found[number] = hot if not pieces else merge_columns(packed, hot) if len(rows.time) else packed
         return found
 
     def _in_chunks(self, rows: Observed, late: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -253,6 +261,12 @@ def _derived_rows(layer: Layer, wanted: npt.NDArray[np.bool_]) -> Logged:
     )
 
 
+def _joined(pieces: list[dict[str, npt.NDArray[Any]]], names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    if len(pieces) == 1:
+        return pieces[0]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in names} if pieces else {}
+
+
 def _rows_of(layer: Layer, rows: npt.NDArray[np.bool_]) -> Layer:
     return Layer(*(getattr(layer, name)[rows] for name in _LAYER))
 
@@ -268,12 +282,12 @@ class LogStore:
         self._newest = NewestScans()
         self._changed_since: set[int] = set()
 
-    def writer(self, books: Connection, _names: Names, changed: Changed) -> ChunkedLog:
+    def writer(self, books: Connection, names: Names, changed: Changed) -> ChunkedLog:
         """Return the log within the writer's transaction."""
         file = raw(books)
         return ChunkedLog(file, ObservationLog(file, changed, self._newest), changed, self._changed_since)
 
-    def reader(self, books: Connection, _names: Names) -> ChunkedLog:
+    def reader(self, books: Connection, names: Names) -> ChunkedLog:
         """Return the log within a reading transaction."""
         return ChunkedLog(raw(books))
 

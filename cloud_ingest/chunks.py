@@ -135,30 +135,39 @@ def _unpacked(number: int, kind: int, content: bytes) -> Ints:
         return np.full(number, int.from_bytes(content, "little", signed=True), np.int64)
     if kind == Kind.RISING:
         (first,), step = _I64.unpack_from(content), int.from_bytes(content[8:], "little", signed=True)
-        return _summed(np.full(number - 1, step, np.int64).view(np.uint64), first)
+        return np.arange(number) * np.int64(step) + np.int64(first)
     if kind != Kind.DIFFERENCES:
         raise ChunkDamaged(f"a chunk of observations has a column of kind {kind}")
     order, width = content[0], content[1]
     heads = [_I64.unpack_from(content, 2 + 8 * at)[0] for at in range(max(order, 1))]
     words = _joined(content[2 + 8 * len(heads) :], number - order, width)
     if order == 0:
-        return (words + np.array(heads).view(np.uint64)).view(np.int64)
-    words = (words >> np.uint64(1)) ^ (~(words & np.uint64(1)) + np.uint64(1))
+        return (words.astype(np.uint64) + np.array(heads).view(np.uint64)).view(np.int64)
+    column = _unfolded(words)
     for head in reversed(heads):
-        words = _summed(words, head).view(np.uint64)
-    return words.view(np.int64)
+        column = _summed(column, head)
+    return column
 
 
-def _joined(stream: bytes, number: int, width: int) -> Words:
-    """Return the numbers whose bytes a stream has: all lowest bytes first, then all next ones."""
+def _joined(stream: bytes, number: int, width: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return the numbers whose bytes a stream has, all lowest bytes first, then all next ones; as wide as need be."""
     inflate = zlib.decompressobj(-15)
     planes = inflate.decompress(stream, number * width + 1)
     if len(planes) != number * width:
         raise ChunkDamaged("a chunk of observations has a column of another length")
-    words = np.frombuffer(planes, np.uint8, number).astype(np.uint64)
-    for at in range(1, width):
-        words |= np.frombuffer(planes, np.uint8, number, at * number).astype(np.uint64) << np.uint64(8 * at)
-    return words
+    if width == 1:
+        return np.frombuffer(planes, np.uint8)
+    size = 2 if width == 2 else 4 if width <= 4 else 8
+    found = np.zeros((number, size), np.uint8)
+    found[:, :width] = np.frombuffer(planes, np.uint8).reshape(width, number).T
+    return found.view(f"<u{size}").reshape(number)
+
+
+def _unfolded(words: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.signedinteger[Any]]:
+    """Return the signed numbers that _folded put the sign of into the lowest bit."""
+    one = words.dtype.type(1)
+    signed: npt.NDArray[np.signedinteger[Any]] = ((words >> one) ^ (~(words & one) + one)).view(f"<i{words.itemsize}")
+    return signed
 
 
 def _folded(differences: Words) -> Words:
@@ -167,11 +176,10 @@ def _folded(differences: Words) -> Words:
     return ((signed << 1) ^ (signed >> 63)).view(np.uint64)
 
 
-def _summed(steps: Words, first: int) -> Ints:
-    sums = np.empty(len(steps) + 1, np.uint64)
-    sums[0] = np.array([first]).view(np.uint64)[0]
-    sums[1:] = steps
-    return np.cumsum(sums, out=sums).view(np.int64)
+def _summed(steps: npt.NDArray[np.signedinteger[Any]], first: int) -> Ints:
+    sums = np.empty(len(steps) + 1, np.int64)
+    sums[0], sums[1:] = first, steps
+    return np.cumsum(sums, out=sums)
 
 
 def _signed(number: int) -> bytes:

@@ -28,6 +28,7 @@ from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.climatology_command import climatology
 from cloud_ingest.commanding.commands import app as command_app
 from cloud_ingest.commanding.rollout_commands import app as rollout_app
+from cloud_ingest.compact_command import compact
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.decode import as_dicts
 from cloud_ingest.errors import CloudError
@@ -63,6 +64,7 @@ app.command()(climatology)
 app.command()(recompute)
 app.command()(backup)
 app.command()(archive)
+app.command()(compact)
 app.command()(restore)
 app.command("import")(import_file)
 app.command("imports")(list_imports)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +21,6 @@ import numpy.typing as npt
 from cloud_ingest.chunked_log import ChunkedLog
 from cloud_ingest.chunks import COLUMNS
 from cloud_ingest.columns import Ints
-from cloud_ingest.errors import ChunkDamaged
 from cloud_ingest.observations import Logged
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.rollup_marks import BLOCK_S
@@ -75,7 +73,7 @@ class Compaction:
     def step(self, now_s: float, *, busy: bool = False, clock_s: float | None = None) -> int:
         """Do pieces for a tenth of a second, or while ingest is busy one now and then; return how many.
 
-        now_s: unix seconds; clock_s: monotonic. Raises StoreUnavailable.
+        now_s: unix seconds; clock_s: monotonic. Raises StoreUnavailable, ChunkDamaged.
         """
         begun = time.monotonic() if clock_s is None else clock_s
         if begun < self._next:
@@ -147,11 +145,10 @@ class Compaction:
 
     def _pack(self, log: ChunkedLog, day: _Day) -> None:
         for number, rows in log.log.logged(day.to_pack[-1], day.first, day.last).items():
-            with suppress(ChunkDamaged):  # its rows stay in the log; whoever reads it is told
-                if len(rows.time):
-                    log.chunks.merge(number, rows)
-                    day.packed[number] = Packed(rows.time, digests(rows))
-                    self.rows_packed += len(rows.time)
+            if len(rows.time):
+                log.chunks.merge(number, rows)
+                day.packed[number] = Packed(rows.time, digests(rows))
+                self.rows_packed += len(rows.time)
         day.to_pack.pop()
 
     def _remove(self, log: ChunkedLog, day: _Day) -> bool:

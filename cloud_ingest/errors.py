@@ -39,7 +39,11 @@ class StoreInUse(StoreRefused):
 
 
 class ChunkDamaged(CloudError):
-    """Closed observations cannot be read; raw records can make them again."""
+    """Closed observations cannot be read; raw records can make them again. `chunk` is the number of the chunk."""
+
+    def __init__(self, text: str, chunk: int | None = None) -> None:
+        super().__init__(text)
+        self.chunk = chunk
 
 
 class AuthorityRefused(CloudError):

@@ -163,6 +163,12 @@ _STEPS = (
         id INTEGER PRIMARY KEY, kind TEXT NOT NULL, version TEXT NOT NULL, in_force_from INTEGER NOT NULL,
         content TEXT NOT NULL);
     """,
+    """
+    -- chunks that could not be read; what raw records had of them has been made again
+    CREATE TABLE damaged_chunks (
+        id INTEGER PRIMARY KEY, series INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        rows INTEGER NOT NULL, data BLOB NOT NULL);
+    """,
 )
 SCHEMA = len(_STEPS)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from cloud_ingest.compaction import Compaction
-from cloud_ingest.errors import PointsRefused, StoreRefused, StoreUnavailable
+from cloud_ingest.errors import ChunkDamaged, PointsRefused, StoreRefused, StoreUnavailable
 from cloud_ingest.import_work import Imports
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.intake import Counts
+from cloud_ingest.mending import mend
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
@@ -146,6 +148,9 @@ class IngestWorker:
         except PointsRefused as error:  # the review has to wait for somebody who mends the store
             log.error("layers cannot be changed", reason=str(error))  # noqa: TRY400
             return False
+        except ChunkDamaged as error:
+            self._mend(error)
+            return True
         self._next_aside = time.monotonic() + ASIDE_REST * (time.monotonic() - began_s)
         works = (self.imports, self.review, self.rollups, self.compaction)
         return any(work.is_due() for work in works if work is not None)
@@ -156,6 +161,16 @@ class IngestWorker:
         newest, self._newest = self._newest, {}
         for one in newest.values():
             self.subscriber.publish(*one.message(), qos=0, retain=True)
+
+    def _mend(self, damaged: ChunkDamaged) -> None:
+        """Make observations that cannot be read again from raw records."""
+        log.error("observations are damaged", reason=str(damaged))
+        with suppress(StoreUnavailable):
+            mended = (
+                None if damaged.chunk is None or self.compaction is None else mend(self.compaction.store, damaged.chunk)
+            )
+            if mended is not None:
+                log.warning("made again from raw records", rows=mended.rows, made_again=mended.made_again)
 
     def _publish(self, live: list[tuple[str, bytes]]) -> None:
         if live:
