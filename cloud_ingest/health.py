@@ -48,6 +48,8 @@ def _problems(state: WorkerState) -> Iterator[str]:
 def _warnings(state: WorkerState, disk: Disk | str) -> Iterator[str]:
     if not isinstance(disk, str) and disk.free < max(DISK_FEW_BYTES, DISK_FEW_SHARE * disk.total):
         yield f"the disk of state_dir has {disk.free / 1e6:,.0f} MB left: make room, or tram-cloud archive old years"
+    if state.chunks_mended:
+        yield f"{state.chunks_mended} chunks of observations were damaged and made again from raw: look at the disk"
     if state.review_behind_s > REVIEW_LIMIT_S:
         behind_min = state.review_behind_s / 60
         yield f"the quality review has been behind for {behind_min:.0f} minutes: more arrives than it can do"

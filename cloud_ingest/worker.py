@@ -68,6 +68,7 @@ class WorkerState:
     inbox_bytes: int
     review_behind_s: float
     totals: Totals
+    chunks_mended: int = 0
 
 
 @dataclass
@@ -85,6 +86,7 @@ class IngestWorker:
     compaction: Compaction | None = None  # which closed days are packed between them
     totals: Totals = field(default_factory=Totals, init=False)
     _trouble: str | None = field(default=None, init=False)
+    _mended: int = field(default=0, init=False)
     _next_retry: float = field(default=0.0, init=False)
     _next_aside: float = field(default=0.0, init=False)
     _newest: dict[tuple[str, str], LiveValue] = field(default_factory=dict, init=False)  # not published yet
@@ -119,6 +121,7 @@ class IngestWorker:
             inbox_bytes=size,
             review_behind_s=self.review.behind_s() if self.review else 0.0,
             totals=replace(self.totals),
+            chunks_mended=self._mended,
         )
 
     def _may_turn_aside(self) -> bool:
