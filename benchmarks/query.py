@@ -21,13 +21,13 @@ import numpy as np
 from benchmarks.load.records import NETWORK
 from cloud_ingest.chunked_log import ChunkedLog
 from cloud_ingest.columns import SeriesKey
+from cloud_ingest.database import DATABASE
 from cloud_ingest.local_time import By
 from cloud_ingest.observations import Logged
 from cloud_ingest.queries import LayerName, Sums, layer, newest
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.database import DATABASE
 from cloud_ingest.store import Store
 from station_config.instruments import load_instruments
 from station_config.network import load_network

@@ -169,10 +169,10 @@ class IngestWorker:
         """Make observations that cannot be read again from raw records."""
         log.error("observations are damaged", reason=str(damaged))
         with suppress(StoreUnavailable):
-            mended = (
-                None if damaged.chunk is None or self.compaction is None else mend(self.compaction.store, damaged.chunk)
-            )
-            if mended is not None:
+            if self.compaction is None or damaged.chunk is None:
+                return
+            if (mended := mend(self.compaction.store, damaged.chunk)) is not None:
+                self._mended += 1
                 log.warning("made again from raw records", rows=mended.rows, made_again=mended.made_again)
 
     def _publish(self, live: list[tuple[str, bytes]]) -> None:

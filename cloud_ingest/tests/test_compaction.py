@@ -13,12 +13,12 @@ import pytest
 from cloud_ingest import compaction
 from cloud_ingest.chunks import COLUMNS
 from cloud_ingest.compaction import Compaction
-from cloud_ingest.database import raw
+from cloud_ingest.database import DATABASE, raw
 from cloud_ingest.errors import ChunkDamaged
 from cloud_ingest.mending import mend
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.store import DATABASE, Store
+from cloud_ingest.store import Store
 from cloud_ingest.tests.field import EC25, T0, batch, minutes
 from cloud_ingest.tests.test_commands import tram_cloud
 from cloud_ingest.tests.test_ingest import SALINITY, Bench
