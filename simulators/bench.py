@@ -89,6 +89,7 @@ class Bench:
         self.disks: dict[str, shim.Faults] = {}
         self.powers: dict[str, Power] = {}
         self.flashed: dict[str, dict[str, Any]] = {}
+        self.facts: dict[str, Any] = {}  # what a report says of this bench
 
     def __enter__(self) -> Self:
         return self

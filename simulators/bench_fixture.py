@@ -29,8 +29,6 @@ from simulators.virtual_board.errors import VirtualBoardMissing
 
 VIRTUAL_SPEED, SPAN_S = 60.0, 7200.0
 FACTS, TIMELINE = "tram_bench", "tram_timeline"
-#: Facts of a bench that is up, for the report; by the bench's folder.
-_FACTS: dict[Path, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,8 @@ def started(
         began = time.monotonic()
         bench.start()
         checked = self_test(bench)
-        _FACTS[bench.site.directory] = _facts(bench, checked, time.monotonic() - began)
-        try:
-            yield bench
-        finally:
-            del _FACTS[bench.site.directory]
+        bench.facts = _facts(bench, checked, time.monotonic() - began)
+        yield bench
 
 
 def _bench_options(options: Wanted, folder: Path, instruments: Sequence[OwnInstrument]) -> BenchOptions:
@@ -127,11 +122,6 @@ def _disks_can_fail() -> bool:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"bench: {text}\n")
-
-
-def facts_of(bench: Bench) -> dict[str, Any]:
-    """Return what a report says of a bench that `started` brought up."""
-    return _FACTS.get(bench.site.directory, {})
 
 
 def _facts(bench: Bench, checked: Sequence[Checked], seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from simulators.bench import Bench
-from simulators.bench_fixture import FACTS, TIMELINE, facts_of
+from simulators.bench_fixture import FACTS, TIMELINE
 from simulators.bench_page import page
 
 
@@ -61,7 +61,7 @@ class Reporter:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         """Add what the report says of the bench to a test that used one."""
         if call.when == "call" and (bench := _bench_of(item)) is not None:
-            item.user_properties.append((FACTS, json.dumps(facts_of(bench))))
+            item.user_properties.append((FACTS, json.dumps(bench.facts)))
         return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -7,7 +7,7 @@
     timeline.by("90 min").expect_records(lost=0, twice=0)
     timeline.run()
 
-    writer.py: Timeline ─▶ script.py: Script, checked as a whole ─▶ driver.py: RunLog ─▶ verdict.py: Verdict
+    writer.py: Timeline ─▶ compiler.py: Script, checked as a whole ─▶ driver.py: RunLog ─▶ verdict.py: Verdict
 
 Moments are field seconds from the first record on, or text such as "35 min"; a bench runs them at its own speed.
 Script and verdict are pure; only the driver touches a bench.
