@@ -20,6 +20,7 @@ from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.store import Store
 from cloud_ingest.tests.field import JOURNAL, NETWORK, T0, batch, minutes, records_topic
+from cloud_ingest.tests.place import Place, in_a_file
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters
@@ -36,13 +37,13 @@ class Message(NamedTuple):
 class Desk:
     """A store that takes records and declarations."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place) -> None:
         (folder / "network.toml").write_text(NETWORK)
         (folder / "cloud.toml").write_text('network = "network.toml"\nstate_dir = "state"\n')
-        self.store = Store(folder / "state")
+        self.store = Store(folder / "state", place.observations, place.database)
         registry = Registry(load_network(folder / "network.toml"), load_instruments(), load_parameters())
         self.ingest = Ingest(self.store, registry, GatewayMessages({"losses": LossTaker(self.store).take}))
-        self.reader = Reader(folder / "state", np.full(256, np.nan))
+        self.reader = Reader(folder / "state", np.full(256, np.nan), place.observations, place.database)
 
     def declare(self, *ranges: tuple[int, int], message_id: object = "one", **changes: object) -> Outcome:
         said = {"station": "xuan-hoa", "journal": JOURNAL, "reason": "outbox full", "ranges": ranges, **changes}
@@ -62,8 +63,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    one = Desk(tmp_path)
+def desk(tmp_path: Path, place: Place) -> Iterator[Desk]:
+    one = Desk(tmp_path, place)
     with one.store:
         yield one
     one.reader.close()
@@ -117,6 +118,7 @@ def test_a_declaration_that_says_nothing_sensible_is_set_aside_and_acknowledged(
     assert (desk.reader.set_aside(), json.loads(outcome.commits[0][1])) == (1, {"messages": ["one"]})
 
 
+@in_a_file
 def test_audit_shows_who_said_so_and_is_content(desk: Desk, tmp_path: Path) -> None:
     desk.take(11, 2)
     desk.declare((1, 10))

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from cloud_ingest import schema
 from cloud_ingest import store as store_module
+from cloud_ingest import transaction as transaction_module
 from cloud_ingest.book_tables import metadata
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.chunked_log import LogStore
@@ -25,7 +26,9 @@ from cloud_ingest.columns import ARRIVAL_DTYPE, Arrivals, SeriesKey
 from cloud_ingest.database import DATABASE, Database, changing, reading_engine, writing_engine
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.influx_observations import InfluxStore
+from cloud_ingest.review import Review
 from cloud_ingest.review_spans import Depth
+from cloud_ingest.rollups import Rollups
 from cloud_ingest.set_aside import Shelf
 from cloud_ingest.store import Store
 from cloud_ingest.tests.field import EC25, T0, WATER_TEMPERATURE, batch, minutes, records_topic, until
@@ -37,6 +40,11 @@ from cloud_ingest.topics import shard_of
 
 ALL = [f"{shard:02x}" for shard in range(64)]
 UPSTREAM, SEA = "xuan-hoa", "vam-kenh"  # of two shards
+
+SUMS = (
+    "SELECT station, sensor, parameter, level, start, n, n_usable, n_good, total, lowest, highest, rollups.last"
+    " FROM rollups JOIN series ON series.id = rollups.series ORDER BY 1, 2, 3, 4, 5"
+)
 
 in_a_cluster = pytest.mark.parametrize("place", [CLUSTER], indirect=True)
 
@@ -175,6 +183,11 @@ def test_two_writers_make_what_one_would(
         arrived = first.reader.arrivals_after(0, 1000)
         assert [row.arrival for row in arrived] == list(range(1, len(one.reader.arrivals_after(0, 1000)) + 1))
         assert first.reader.waiting_spans(Depth.SOON) == one.reader.waiting_spans(Depth.SOON)
+        for bench in (first, second, one):
+            Review(bench.store, bench.registry).finish()
+            Rollups(bench.store, bench.registry).finish(T0 + 10 * 86400)
+        assert first.rows("SELECT * FROM to_review") == first.rows("SELECT * FROM rollup_marks") == []
+        assert first.rows(SUMS) == one.rows(SUMS) != []
     one.reader.close()
 
 
@@ -365,8 +378,21 @@ def test_a_server_that_is_killed_amid_ingest_loses_and_doubles_nothing(
 # People's commands
 
 
-def test_what_is_set_aside_is_looked_at_and_asked_for(database: Database) -> None:
-    with Shelf(database) as shelf:
-        assert shelf.all(10) == []
-        assert shelf.forgotten() == 0
-        assert shelf.ask_for_retry(None) == 0
+@in_a_cluster
+def test_a_flood_of_nonsense_is_bounded_counted_and_tried_again_by_its_own_writer(
+    cluster: Callable[[list[str] | None], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction_module, "SET_ASIDE_KEPT", 10)
+    monkeypatch.setattr(transaction_module, "SET_ASIDE_KEPT_BYTES", 500)
+    first, second = cluster([shard_of(UPSTREAM)]), cluster([one for one in ALL if one != shard_of(UPSTREAM)])
+    for number in range(15):
+        strange = "tram/v1/records/x\0y" if number < 14 else records_topic(UPSTREAM)
+        first.ingest.store_group([Message(strange, bytes([number]) * 5)], NOW)
+    with Shelf(first.database) as shelf:
+        assert [one.data[0] for one in shelf.all(100)] == list(range(14, 4, -1))
+        assert shelf.forgotten() == 5
+        assert shelf.one(shelf.all(1)[0].id).topic == records_topic(UPSTREAM)
+        assert shelf.ask_for_retry(None) == 10
+    with first.store.transaction() as mine, second.store.transaction() as others:
+        wanted = [[message.topic for _, message in one.wanted_again(100)] for one in (mine, others)]
+    assert wanted == [[records_topic(UPSTREAM)], ["tram/v1/records/x␀y"] * 9]
