@@ -128,6 +128,7 @@ def test_a_mean_of_successive_answers_is_exact_and_a_strange_value_is_outside(
     assert truth.judge_value(count, [BEGIN], shown, window) == truth.EXACT
     assert truth.judge_value(round(max(values) * 1.1) + 10, [BEGIN], shown, window) == truth.OUTSIDE
     assert truth.judge_value(count, [BEGIN - 10_000], shown, window) == truth.NOTHING_GIVEN
+    assert truth.judge_value(count, [BEGIN - 1800], shown, window) == truth.DATED_EARLY
     stood_still = shown[:begin] + shown[begin : begin + 3]
     assert truth.judge_value(count, [BEGIN + 10_000], stood_still, window) == truth.EXACT
 

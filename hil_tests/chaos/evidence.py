@@ -43,6 +43,7 @@ class Evidence:
     audit: dict[str, Any] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
+    stood_still_s: float = 0.0  # how long the machine had no time for the one who injects
 
     def save(self, path: Path) -> None:
         """Write it down."""

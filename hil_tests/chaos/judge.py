@@ -35,6 +35,7 @@ SCALES = {TEMPERATURE: 100.0, CONDUCTIVITY_25: 1000.0}
 LATE_REAL_S, EARLY_REAL_S = 5.0, 3.0  # how long an answer is on its way at most; how far clocks are apart
 LOOK_MARGIN_REAL_S = 4.0
 EXAMPLES = 5
+STOOD_STILL_S = 5.0  # more, and the machine was too slow for this speed
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Verdict:
     alerts: AlertAccount
     restarts: dict[str, int]
     refused: list[str]
+    stood_still_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -97,8 +99,12 @@ def judge(layout: Layout, evidence: Evidence, answers: Iterable[Answer]) -> Verd
         alerts=alerts,
         restarts=evidence.restarts,
         refused=evidence.refused,
+        stood_still_s=round(evidence.stood_still_s, 1),
     )
     verdict.faults = [*evidence.trouble, *_numbers_in_words(accounts), *wrong, *alerts.faults, *_odd(layout, evidence)]
+    early = values[truth.DATED_EARLY]
+    if early and evidence.stood_still_s <= STOOD_STILL_S:
+        verdict.faults.append(f"{early} values dated early, though the machine had time")
     return verdict
 
 

@@ -32,6 +32,7 @@ from station_config.errors import StationConfigError
 from station_config.journal import read_journal
 
 TICK_S = 0.05
+STANDS_STILL_S = 0.3  # a pause of TICK_S that takes longer: the machine had no time for us
 LOOK_S = 1.0
 PATIENCE_S = 150.0  # longer than the longest pause anything makes between two tries
 PAGE = 10_000
@@ -105,6 +106,7 @@ class Play:
     plan: FaultPlan
     seconds: float
     report: Report
+    stood_still_s: float = 0.0
 
     def faults(self) -> list[tuple[float, Happened]]:
         """Inject until the plan is through and the quiet time over; return what happened, in bench time."""
@@ -116,13 +118,15 @@ class Play:
             self.report(str(one))
 
         injector = Injector(world.parts(), self.plan, note)
-        pause = threading.Event()
+        pause, looked = threading.Event(), began
         while (elapsed := time.monotonic() - began) < self.seconds:
+            self.stood_still_s += max(0.0, time.monotonic() - looked - STANDS_STILL_S)
             if elapsed >= self.seconds - quiet_s(self.seconds):
                 injector.heal_all(elapsed)
             else:
                 injector.tick(elapsed)
             world.supervise()
+            looked = time.monotonic()
             pause.wait(TICK_S)
         injector.heal_all(self.seconds)
         return happened
@@ -150,6 +154,7 @@ def play(world: World, plan: FaultPlan, seconds: float, report: Report) -> Evide
     one = Play(world, plan, seconds, report)
     with Watch(world) as watch:
         evidence.injected, evidence.refused = _injected(one.faults())
+        evidence.stood_still_s = one.stood_still_s
         world.wait_ready()
         report("reading the journals")
         evidence.journals = _read_journals(world, evidence.trouble)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from hil_tests.chaos.judge import Verdict
+from hil_tests.chaos.judge import STOOD_STILL_S, Verdict
 
 
 def show(verdict: Verdict, console: Console) -> None:
     """Print a verdict."""
     console.print(fault_table(verdict))
     console.print(account_table(verdict))
+    if verdict.stood_still_s > STOOD_STILL_S:
+        console.print(f"the machine stood still for {verdict.stood_still_s:g} s: take a lower --speed", highlight=False)
     for text in verdict.refused:
         console.print(f"not injected: {text}", highlight=False)
     restarts = ", ".join(f"{name} {number} times" for name, number in sorted(verdict.restarts.items()))

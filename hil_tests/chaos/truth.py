@@ -170,17 +170,20 @@ class Window:
     after_s: float
 
 
-EXACT, IN_RANGE, OUTSIDE, NOTHING_GIVEN = "exact", "in range", "outside", "nothing given"
+EXACT, IN_RANGE, DATED_EARLY = "exact", "in range", "dated early by a station that was behind"
+OUTSIDE, NOTHING_GIVEN = "outside", "nothing given"
+_BEHIND_S = 60 * 60  # firmware.schedule makes up for so many intervals of a minute after a standstill
 _LONGEST_RUN = 6
 _ASKED_BEFORE = 3  # a loaded machine may stand still between an answer and its record: the last ones before the window
 _ROUNDING = 1.01  # the mean and each of its values are rounded to a whole count, in single floats
 
 
-def judge_value(count: int, moments: Iterable[float], shown: Sequence[Shown], window: Window) -> str:
+def judge_value(count: int, moments: Sequence[float], shown: Sequence[Shown], window: Window) -> str:
     """Say how a record's count follows from what its instrument gave around one of the moments it may be of.
 
     EXACT: the mean of successive answers; IN_RANGE: between the lowest and the highest; otherwise it is not explained.
-    The last answers before the window count too.
+    The last answers before the window count too. DATED_EARLY: the mean of answers of the next hour, as when a station
+    whose disk is slower than its intervals closes them one after the other, long after their end.
     """
     best = NOTHING_GIVEN
     for moment in moments:
@@ -196,6 +199,9 @@ def judge_value(count: int, moments: Iterable[float], shown: Sequence[Shown], wi
             best = IN_RANGE
         elif best == NOTHING_GIVEN:
             best = OUTSIDE
+    explained = best == IN_RANGE or window.after_s >= _BEHIND_S
+    if not explained and judge_value(count, moments, shown, Window(0.0, _BEHIND_S)) == EXACT:
+        return DATED_EARLY
     return best
 
 
