@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -105,12 +106,15 @@ def draw(
     if not possible:
         raise FaultRefused("none of these faults has a target here")
     planned: list[Injection] = []
+    at_part: defaultdict[tuple[str, str], list[Injection]] = defaultdict(list)
     goal = max(1, round(span_s / every_s))
     for _ in range(goal * TRIES_PER_FAULT):
         if len(planned) == goal:
             break
         injection = _one(chance, span_s, possible, targets)
-        if not any(injection.overlaps(other) for other in planned):
+        there = at_part[injection.scope, injection.target]
+        if not any(injection.overlaps(other) for other in there):
+            there.append(injection)
             planned.append(injection)
     return FaultPlan(seed, span_s, tuple(sorted(planned, key=lambda one: (one.at_s, one.kind, one.target))))
 
