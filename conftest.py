@@ -103,9 +103,12 @@ class PostgresServer:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
+        ends_with_us = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+        server = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
         with (self._folder / "log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, user=self._user, group=self._group)
+            return subprocess.Popen(
+                [*ends_with_us, *server], stdout=log, stderr=log, user=self._user, group=self._group
+            )
 
     def _answers(self) -> bool:
         with socket.socket() as one:
