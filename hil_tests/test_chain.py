@@ -147,17 +147,3 @@ def test_every_fault_of_the_catalogue_can_be_injected_here(scene: Scene) -> None
     on_hardware = scene.bench.options.hardware is not None
     wanted = {name for name, one in kinds().items() if not (on_hardware and one.no_hardware)}
     assert set(parts.possible()) == wanted
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_every_fault_once_costs_no_record(scene: Scene, timeline: Timeline) -> None:
-    parts, at_s = parts_of(scene.bench), 60.0
-    for name in parts.possible():
-        if name == "instrument.wiper-parked-wrong":  # these instruments have none
-            continue
-        sensor = 1 if name.startswith("instrument.") else None
-        timeline.during(at_s, at_s + 90).fault(name, sensor=sensor)
-        at_s += 120
-    timeline.by(at_s + 300).expect_records(lost=0, twice=0)
-    timeline.run()
