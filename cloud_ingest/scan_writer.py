@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from cloud_ingest.columns import Ints
 from cloud_ingest.scans import (
-    GROUP_BITS,
+    GROUPS,
+    KEY_BITS,
     NOTHING,
     Key,
     Rows,
@@ -25,6 +26,7 @@ from cloud_ingest.scans import (
     keys_of,
     load_scans,
     order_of,
+    pack_keys,
     put_scans,
     starts_of,
 )
@@ -48,13 +50,14 @@ class NewestScans:
             newest = connection.execute("SELECT max(time) FROM scans").fetchone()[0]
             self._others = -(1 << 62) if newest is None else int(newest)
         of, others = self._of, self._others
-        return [key for key in keys if key[0] <= of.get(key[1], others)]
+        return [key for key in keys if key >> KEY_BITS <= of.get(key & (GROUPS - 1), others)]
 
     def wrote(self, keys: Iterable[Key]) -> None:
         """Note what the file has now."""
         assert self._others is not None, "perhaps_there comes first"
         of, others = self._of, self._others
-        for time, group in keys:
+        for key in keys:
+            time, group = key >> KEY_BITS, key & (GROUPS - 1)
             if time > of.get(group, others):
                 of[group] = time
 
@@ -88,14 +91,14 @@ class ScanWriter:
     def at(self, time: Ints, series: Ints) -> Scans:
         """Return those of the rows with this time (ascending) and series that are there."""
         self._merge()
-        self._load(list(zip(time.tolist(), (series >> GROUP_BITS).tolist(), strict=True)))
+        self._load(pack_keys(time, series).tolist())
         found = self._scans.find(time, series)
         return self._scans.take(found[found >= 0])
 
     def at_each(self, time: Ints, series: Ints) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Return a row for each of these, and whether it is there; else it is empty."""
         self._merge()
-        self._load(set(zip(time.tolist(), (series >> GROUP_BITS).tolist(), strict=True)))
+        self._load(set(pack_keys(time, series).tolist()))
         found = self._scans.find(time, series)
         rows = empty_rows(len(time))
         rows[found >= 0] = self._scans.rows[found[found >= 0]]
@@ -139,8 +142,7 @@ class ScanWriter:
         new = joined(*(rows for rows, _ in self._waiting))
         kinds = np.repeat([kind for _, kind in self._waiting], [len(rows.time) for rows, _ in self._waiting])
         self._waiting, self._changed = [], True
-        groups = new.rows["series"] >> GROUP_BITS
-        self._load(set(zip(new.time.tolist(), groups.tolist(), strict=True)))
+        self._load(set(pack_keys(new.time, new.rows["series"]).tolist()))
         there = np.full(len(self._scans.time), THERE, np.int64)
         self._scans = _with_layers(joined(self._scans, new), np.concatenate((there, kinds)))
 

@@ -36,7 +36,9 @@ ROW_DTYPE = np.dtype(
 )
 
 Rows = npt.NDArray[np.void]  # of ROW_DTYPE
-Key = tuple[int, int]  # of a scan: time, group
+Key = int  # of a scan: time << KEY_BITS | group; plain integers cost the garbage collector nothing
+KEY_BITS = 26
+GROUPS = 1 << KEY_BITS
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,15 @@ def empty_rows(number: int) -> Rows:
 
 def keys_of(scans: Scans) -> tuple[list[Key], list[int]]:
     """Return the keys of sorted rows' scans, and where each begins."""
-    groups = scans.rows["series"] >> GROUP_BITS
-    starts = starts_of(scans.time, groups)
-    return list(zip(scans.time[starts].tolist(), groups[starts].tolist(), strict=True)), starts.tolist()
+    keys = pack_keys(scans.time, scans.rows["series"])
+    starts = starts_of(keys)
+    return keys[starts].tolist(), starts.tolist()
+
+
+def pack_keys(time: Ints, series: npt.NDArray[Any]) -> Ints:
+    """Return the key of each row's scan."""
+    keys: Ints = (time << KEY_BITS) | (series >> GROUP_BITS)
+    return keys
 
 
 def unpacked(found: Sequence[tuple[int, bytes]]) -> Scans:
@@ -169,9 +177,9 @@ def read_scans(connection: sqlite3.Connection, groups: Iterable[int] | None, fir
 def load_scans(connection: sqlite3.Connection, keys: Iterable[Key]) -> Scans:
     """Return those of the scans with these keys that are there."""
     found = connection.execute(
-        "SELECT scans.time, rows FROM json_each(?) AS wanted CROSS JOIN scans"
-        " ON scans.time = wanted.value ->> 0 AND series_group = wanted.value ->> 1",
-        (json.dumps(sorted(keys)),),
+        "SELECT scans.time, rows FROM json_each(?) AS wanted CROSS JOIN scans ON scans.time = wanted.value >> ?"
+        " AND series_group = wanted.value & ?",
+        (json.dumps(sorted(keys)), KEY_BITS, GROUPS - 1),
     )
     return unpacked(found.fetchall())
 
@@ -185,21 +193,19 @@ def put_scans(connection: sqlite3.Connection, scans: Scans) -> None:
     blobs = (data[begin:end] for begin, end in pairwise((*begins, len(data))))
     connection.executemany(
         "INSERT INTO scans VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = excluded.rows",
-        ((*key, blob) for key, blob in zip(keys, blobs, strict=True)),
+        ((key >> KEY_BITS, key & (GROUPS - 1), blob) for key, blob in zip(keys, blobs, strict=True)),
     )
 
 
 def remove_rows(connection: sqlite3.Connection, time: Ints, series: Ints) -> None:
     """Take rows out of their scans, and scans out that have none left."""
-    order = order_of(time, series)
-    groups = series[order] >> GROUP_BITS
-    starts = starts_of(time[order], groups)
-    keys = list(zip(time[order][starts].tolist(), groups[starts].tolist(), strict=True))
+    keys = np.unique(pack_keys(time, series)).tolist()
     there = load_scans(connection, keys)
     gone = there.find(time, series)
     left = np.ones(len(there.time), np.bool_)
     left[gone[gone >= 0]] = False
-    connection.executemany("DELETE FROM scans WHERE time = ? AND series_group = ?", keys)
+    split = ((key >> KEY_BITS, key & (GROUPS - 1)) for key in keys)
+    connection.executemany("DELETE FROM scans WHERE time = ? AND series_group = ?", split)
     put_scans(connection, there.take(left))
 
 

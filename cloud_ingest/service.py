@@ -6,6 +6,7 @@ network thread (paho) → inbox → ingest thread → store → commit messages,
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 import socket
@@ -147,6 +148,7 @@ def run(setup: Setup, listener: socket.socket) -> None:
             if work is not None
         ]
         subscriber.start()
+        gc.freeze()  # what is here now stays: the collector need not look at it again and again
         for thread in threads:
             thread.start()
         log.info("ready", http=_address(listener), state_dir=str(state_dir))

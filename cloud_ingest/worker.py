@@ -30,7 +30,7 @@ GROUP_BYTES = 1_000_000  # about 55,000 records: one transaction
 IDLE_S = 5.0
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
 RETRY_LOOK_S = 5.0
-PRESSING_BYTES = 250_000  # so many bytes in the inbox, and other work gets little time
+PRESSING_MESSAGES, PRESSING_BYTES = 2_000, 250_000  # so much in the inbox, and other work gets little time
 LIVE_EVERY_S = 1.0
 ASIDE_REST = 9.0  # times as long as it took, it then waits
 
@@ -129,7 +129,8 @@ class IngestWorker:
         return not self._is_pressed() or time.monotonic() >= self._next_aside
 
     def _is_pressed(self) -> bool:
-        return self.inbox.size()[1] >= PRESSING_BYTES
+        messages, size = self.inbox.size()
+        return messages >= PRESSING_MESSAGES or size >= PRESSING_BYTES
 
     def _between(self, *, busy: bool) -> bool:
         """Do one piece of each work that is due; return whether there is more to do at once.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pytest
 
 from cloud_ingest.configuration import BrokerSettings
 from cloud_ingest.ingest import Ingest, Outcome
 from cloud_ingest.intake import Arrived
 from cloud_ingest.review import Review
 from cloud_ingest.subscriber import Inbox, Message, Subscriber
-from cloud_ingest.tests.field import batch, minutes, records_topic, until
+from cloud_ingest.tests.field import T0, batch, minutes, records_topic, until
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.worker import IDLE_S, IngestWorker
 from station_config.clock import SystemClock
@@ -131,3 +134,37 @@ class Waited(Inbox):
         self.timeouts.append(timeout_s)
         self.at_end()
         return []
+
+
+class Listening(Subscriber):
+    """Notes what is published."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        super().__init__(BrokerSettings(), inbox)
+        self.live: list[dict[str, object]] = []
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
+        if topic == "tram/v1/live/xuan-hoa/conductivity_25":
+            self.live.append(json.loads(payload))
+
+
+def test_while_messages_pile_up_a_live_topic_says_only_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, inbox, stop = Bench(tmp_path), Inbox(), threading.Event()
+    monkeypatch.setattr("cloud_ingest.worker.GROUP_BYTES", 1)
+    monkeypatch.setattr("cloud_ingest.worker.PRESSING_MESSAGES", 2)
+    monkeypatch.setattr("cloud_ingest.worker.LIVE_EVERY_S", 60.0)
+    for at in range(20):
+        inbox.put(message(batch(minutes(1, first_seq=1 + 2 * at, first_time_s=T0 + 60 * at))))
+    with bench.store:
+        listening = Listening(inbox)
+        work = Ingest(bench.store, bench.registry)
+        worker = IngestWorker(work, inbox, listening, SystemClock(), lambda: None)
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        until(lambda: listening.live and listening.live[-1]["time"] == T0 + 60 * 19, "the newest value")
+        stop.set()
+        inbox.close()
+        thread.join(5)
+    assert (worker.totals.transactions, len(listening.live) < 6) == (20, True)
