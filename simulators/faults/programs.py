@@ -34,7 +34,10 @@ class GatewayPart:
         if BENCH_CLOCK_VARIABLE in self.program.environment:
             found["clock-wrong"] = self._clock_wrong
         if self.disk is not None:
-            found |= {"disk-full": failing(self.disk, errno.ENOSPC), "read-only": failing(self.disk, errno.EROFS)}
+            found |= {
+                "disk-full": failing(self.disk, errno.ENOSPC, self.program),
+                "read-only": failing(self.disk, errno.EROFS, self.program),
+            }
         return found
 
     def _clock_wrong(self, given: Mapping[str, float]) -> Heal:
@@ -108,7 +111,10 @@ class CloudPart:
         """Return how each begins; those of the disk where there is a shim."""
         found: dict[str, Begin] = {"kill": killed(self.program)}
         if self.disk is not None:
-            found |= {"disk-full": failing(self.disk, errno.ENOSPC), "store-away": failing(self.disk, errno.EIO)}
+            found |= {
+                "disk-full": failing(self.disk, errno.ENOSPC, self.program),
+                "store-away": failing(self.disk, errno.EIO, self.program),
+            }
         if (away := self.store_away) is not None:
             found["store-away"] = lambda _: away()
         return found
@@ -124,12 +130,20 @@ def killed(program: Program) -> Begin:
     return begin
 
 
-def failing(disk: shim.Faults, error: int) -> Begin:
-    """Return how a share of a program's writes begins to fail with this errno; all of them without a chance."""
+def failing(disk: shim.Faults, error: int, program: Program | None = None) -> Begin:
+    """Return how a share of a program's writes begins to fail with this errno; all of them without a chance.
+
+    A program that has ended meanwhile is started again when it is over, as systemd does.
+    """
 
     def begin(given: Mapping[str, float]) -> Heal:
         disk.begin(error, max(1, round(1000 * given.get("chance", 1.0))))
-        return disk.end
+        return heal
+
+    def heal() -> None:
+        disk.end()
+        if program is not None and not program.running:
+            program.launch()
 
     return begin
 
