@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from hil_tests.chaos.evidence import Evidence
 from hil_tests.chaos.judge import Verdict, judge
 from hil_tests.chaos.layout import FULL, TINY, Layout, Ports, Shape, Store, begin_of
 from hil_tests.chaos.run import plan_for, play
-from hil_tests.chaos.table import show
+from hil_tests.chaos.table import as_markdown, show
 from hil_tests.chaos.world import World
 from simulators.answer_log import read_answers
 from simulators.errors import SimulatorError
@@ -38,6 +40,7 @@ def command(
     keep: Annotated[bool, typer.Option(help="Keep the folder also when all is well.")] = False,
     again: Annotated[Path | None, typer.Option("--judge", help="Judge the folder of an earlier run again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    markdown: Annotated[bool, typer.Option(help="Print the table as docs/reliability.md has it.")] = False,
 ) -> None:
     """Break everything by a seeded plan, let it heal, and account for every record, value and alert.
 
@@ -46,7 +49,7 @@ def command(
     a new one.
     Example: python -m hil_tests.chaos --minutes 10 --seed 7
     """
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json or markdown)
     try:
         wanted = Wanted(minutes, seed, speed, every_s, TINY if tiny else FULL, store, folder, keep)
         verdict = judged_again(again) if again else run(wanted, console)
@@ -55,6 +58,8 @@ def command(
         raise typer.Exit(1) from None
     if as_json:
         typer.echo(json.dumps(verdict.as_json()))
+    if markdown:
+        typer.echo(as_markdown(verdict))
     show(verdict, console)
     raise typer.Exit(1 if verdict.faults else 0)
 
@@ -123,7 +128,15 @@ def lay_out(folder: Path, shape: Shape, seed: int, speed: float, seconds: float,
 def about(wanted: Wanted) -> dict[str, object]:
     """Return what a run was, to be judged again by."""
     names = ("seed", "minutes", "speed", "every_s", "store")
-    return {**{name: getattr(wanted, name) for name in names}, "shape": asdict(wanted.shape)}
+    machine = {"commit": _commit(), "cores": os.cpu_count(), "load": round(os.getloadavg()[2], 1)}
+    return {**{name: getattr(wanted, name) for name in names}, "shape": asdict(wanted.shape), **machine}
+
+
+def _commit() -> str | None:
+    """Return which commit this is, None outside of a repository."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def judged_again(folder: Path) -> Verdict:

@@ -44,8 +44,15 @@ def account_table(verdict: Verdict) -> Table:
     """Return the account of numbers, values and alerts."""
     table = Table("account", "", title_justify="left", show_header=False)
     table.columns[1].justify = "right"
+    for name, number in account_rows(verdict):
+        table.add_row(name, f"{number:,}")
+    return table
+
+
+def account_rows(verdict: Verdict) -> list[tuple[str, int]]:
+    """Return the account as lines of words and numbers."""
     alerts = verdict.alerts
-    for name, number in (
+    return [
         ("records made", verdict.made),
         ("stored", verdict.stored),
         ("declared: overwritten unread, or given up after a power cut", verdict.declared),
@@ -63,6 +70,20 @@ def account_table(verdict: Verdict) -> Table:
         ("on their phones", alerts.delivered),
         ("refused by the channel, as told", alerts.refused),
         ("too old when the channel came back", alerts.expired),
-    ):
-        table.add_row(name, f"{number:,}")
-    return table
+    ]
+
+
+def as_markdown(verdict: Verdict) -> str:
+    """Return the table of faults and the account as docs/reliability.md shows them."""
+    about = verdict.about
+    minutes, seed, every = about["minutes"], about["seed"], about["every_s"]
+    machine = f"commit {about.get('commit')}, {about.get('cores')} cores, load {about.get('load')}"
+    lines = [f"{minutes:g} minutes, seed {seed}, --every {every:g}, store {about.get('store')}; {machine}.", ""]
+    lines += ["| fault | injected | records in flight | lost | duplicated |", "|---|---:|---:|---:|---:|"]
+    for row in verdict.rows:
+        lines.append(f"| {row.kind} | {row.injected:,} | {row.in_flight:,} | {row.lost:,} | {row.duplicated:,} |")
+    injected, in_flight = sum(row.injected for row in verdict.rows), sum(row.in_flight for row in verdict.rows)
+    lost = verdict.lost + verdict.vanished
+    lines.append(f"| **all** | **{injected:,}** | **{in_flight:,}** | **{lost:,}** | **{verdict.duplicated:,}** |")
+    lines += ["", "| account | |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| {name} | {number:,} |" for name, number in account_rows(verdict))])
