@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -46,6 +46,10 @@ from station_config.clock import clock_from_environment
 from station_config.errors import StationConfigError
 from station_config.parameters import load_parameters
 
+if TYPE_CHECKING:
+    from cloud_ingest.roles import Role
+    from cloud_ingest.service import Setup
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.command("broker-files")(broker_files)
 app.add_typer(command_app, name="command")
@@ -57,6 +61,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for scripts
 FAILED, WRONG_USE = 1, 2
 LOCAL_TIME = ZoneInfo("Asia/Ho_Chi_Minh")
 DECLARATIONS_SHOWN = 20
+NEEDS_DATABASE = (
+    "several processes need books in PostgreSQL, [store] database, and observations in an InfluxDB, [observations];"
+    " tram-cloud run is one process that needs neither"
+)
 
 app.command()(qc)
 app.command()(query)
@@ -79,19 +87,67 @@ def run(config: ConfigOption) -> None:
 
     Example: tram-cloud run --config /etc/tram/cloud.toml
     """
-    from cloud_ingest import service  # the other commands start without the web server
+    from cloud_ingest.roles import ALL_IN_ONE
 
-    with _failing(StationConfigError, ValueError, code=WRONG_USE):
-        configuration = load_configuration(config)
-        setup = service.read_setup(configuration, clock_from_environment(os.environ))
+    _serve(config, ALL_IN_ONE)
+
+
+@app.command()
+def serve(config: ConfigOption) -> None:
+    """Serve the API and the page, send alerts and commands, while tram-cloud ingest takes the records in.
+
+    Example: tram-cloud serve --config /etc/tram/cloud.toml
+    """
+    from cloud_ingest.roles import SERVING
+
+    _serve(config, SERVING)
+
+
+@app.command()
+def ingest(
+    config: ConfigOption,
+    shards: Annotated[str, typer.Option(help="whose stations: 00 to 3f, such as 00-1f or 00-0f,30")],
+) -> None:
+    """Take in the records of some stations, beside other workers for the rest and tram-cloud serve.
+
+    A station's shard stands in the topic of its records: tram/v1/records/SHARD/GATEWAY/STATION.
+
+    Example: tram-cloud ingest --config /etc/tram/cloud.toml --shards 00-1f
+    """
+    from cloud_ingest import service
+    from cloud_ingest.roles import ingesting
+    from cloud_ingest.workers import parse_shards
+
+    with _failing(ValueError, code=WRONG_USE):
+        role = ingesting(parse_shards(shards))
+    setup = _read_setup(config, role)
+    _set_up_logging()
+    with _failing(CloudError, StationConfigError, SQLAlchemyError, OSError, code=FAILED):
+        service.run(setup, None, role)
+
+
+def _serve(config: Path, role: Role) -> None:
+    from cloud_ingest import service, serving  # the other commands start without the web server
+
+    setup = _read_setup(config, role)
     try:
-        listener = service.listen(configuration)
+        listener = serving.listen(setup.configuration)
     except OSError as error:
-        http = configuration.http
+        http = setup.configuration.http
         _fail(f"{http.host} port {http.port}: {error.strerror}; choose another [http] host or port", WRONG_USE)
     _set_up_logging()
     with listener, _failing(CloudError, AlertsError, StationConfigError, SQLAlchemyError, OSError, code=FAILED):
-        service.run(setup, listener)
+        service.run(setup, listener, role)
+
+
+def _read_setup(config: Path, role: Role) -> Setup:
+    from cloud_ingest import service
+
+    with _failing(StationConfigError, ValueError, code=WRONG_USE):
+        configuration = load_configuration(config)
+        if role.shards is not None and configuration.store.database is None:
+            _fail(f"{config}: {NEEDS_DATABASE}", WRONG_USE)
+        return service.read_setup(configuration, clock_from_environment(os.environ))
 
 
 @app.command()

@@ -23,6 +23,10 @@ class MessageRefused(CloudError):
     """This message can never be used; the text says why. It is set aside, and acknowledged all the same."""
 
 
+class MessageOfAnother(CloudError):
+    """Another worker takes this message, and says to the gateway that it has it; here nothing is to be done."""
+
+
 class Unreadable(CloudError):
     """This is no message of a gateway, so that there is no id to acknowledge; the text says why. It is set aside."""
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from cloud_ingest import models
 from cloud_ingest.worker import WorkerState
+from cloud_ingest.workers import WorkersState
+from cloud_ingest.workers import problems as of_workers
 
 LAG_LIMIT_S = 30.0
 REVIEW_LIMIT_S = 600.0
@@ -20,9 +22,14 @@ class Disk(NamedTuple):
     free: int
 
 
-def health(state: WorkerState, set_aside: int | str, disk: Disk | str) -> models.Health:
-    """Return what /health says; a text for `set_aside` or `disk` is the reason why they are not known."""
-    problems = list(_problems(state))
+def health(
+    state: WorkerState, set_aside: int | str, disk: Disk | str, workers: WorkersState | None = None
+) -> models.Health:
+    """Return what /health says; a text for `set_aside` or `disk` is the reason why they are not known.
+
+    `workers`: those that take the records in, where this process does not.
+    """
+    problems = [*_problems(state), *(() if workers is None else of_workers(workers))]
     problems += [one for one in (set_aside, disk) if isinstance(one, str)]
     return models.Health(
         status="failing" if problems else "ok",
@@ -33,6 +40,7 @@ def health(state: WorkerState, set_aside: int | str, disk: Disk | str) -> models
         store_writable=state.trouble is None,
         set_aside=None if isinstance(set_aside, str) else set_aside,
         disk_free_bytes=None if isinstance(disk, str) else disk.free,
+        workers=[] if workers is None else [models.Worker(**vars(one)) for one in workers.said],
     )
 
 

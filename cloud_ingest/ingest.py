@@ -17,7 +17,7 @@ import structlog
 
 from cloud_ingest import topics
 from cloud_ingest.errors import PointsRefused
-from cloud_ingest.gateway_messages import GatewayMessages, MessageRefused, Unreadable
+from cloud_ingest.gateway_messages import GatewayMessages, MessageOfAnother, MessageRefused, Unreadable
 from cloud_ingest.intake import Arrived, Counts, Intake
 from cloud_ingest.observe import Observer
 from cloud_ingest.registry import Registry
@@ -109,6 +109,8 @@ class Ingest:
                 continue
             try:
                 self._gateway_messages.handle(kind, gateway, message)
+            except MessageOfAnother:
+                continue
             except MessageRefused as error:
                 self.set_aside(arrived, str(error), now_s)
             done.setdefault(gateway, []).append(message.id)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_ingest.gateway_messages import GatewayMessage, MessageRefused
+from cloud_ingest.gateway_messages import GatewayMessage, MessageOfAnother, MessageRefused
 from cloud_ingest.store import Store
 
 Seq = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
@@ -33,10 +33,11 @@ class LossTaker:
     """The handler of `losses`. It runs in the ingest thread, outside of any transaction."""
 
     def __init__(self, store: Store) -> None:
+        """Only what is lost of the store's own stations is taken; of others it is another worker's."""
         self._store = store
 
     def take(self, gateway: str, message: GatewayMessage) -> None:
-        """Enter what a gateway declares lost. Raises MessageRefused, and StoreUnavailable: try again."""
+        """Enter what a gateway declares lost. Raises MessageRefused, MessageOfAnother, StoreUnavailable: try again."""
         try:
             losses = _Losses.model_validate_json(json.dumps(dict(message.body)))
         except ValidationError as error:
@@ -45,6 +46,8 @@ class LossTaker:
         backward = [one for one in losses.ranges if one[0] > one[1]]
         if backward:
             raise MessageRefused(f"losses: range {backward[0]} ends before it begins")
+        if not self._store.owns(losses.station):
+            raise MessageOfAnother(losses.station)
         with self._store.transaction() as transaction:
             journal = transaction.journal_number(losses.station, losses.journal)
             transaction.declare_lost(journal, gateway, losses.reason, losses.ranges, int(message.at))

@@ -24,6 +24,7 @@ from cloud_ingest.registry import Registry
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.schema import SCHEMA
 from cloud_ingest.worker import WorkerState
+from cloud_ingest.workers import ALL_SHARDS, WorkersState
 from station_config.clock import Clock
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,6 +40,7 @@ class Service(Collector):
     clock: Clock
     worker: Callable[[], WorkerState]
     undelivered: Callable[[], int] | None = None
+    workers: Callable[[], WorkersState] | None = None
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus' text format 0.0.4."""
@@ -78,6 +80,8 @@ class Service(Collector):
     def _of_store(self) -> Iterator[Metric]:
         yield from self._of_stations()
         yield from self._of_gateways()
+        if self.workers is not None:
+            yield from _of_workers(self.workers())
         kept = self.reader.set_aside()
         yield _gauge("tram_set_aside_kept", "Messages and records that are set aside now.", kept)
         waiting = GaugeMetricFamily("tram_review_waiting_stations", "Stations to be judged again.", labels=["depth"])
@@ -112,6 +116,17 @@ class Service(Collector):
         for gateway in self.registry.network.gateways:
             online.add_metric([gateway.id], statuses.get(gateway.id, {}).get("online") is True)
         yield online
+
+
+def _of_workers(state: WorkersState) -> Iterator[Metric]:
+    lag = GaugeMetricFamily("tram_worker_lag_seconds", "How long a worker's oldest message waits.", labels=["worker"])
+    silent = GaugeMetricFamily("tram_worker_silent_seconds", "Since a worker last said how it is.", labels=["worker"])
+    for one in state.said:
+        lag.add_metric([one.name], one.lag_s)
+        silent.add_metric([one.name], state.now_s - one.said_at)
+    yield from (lag, silent)
+    unowned = len(ALL_SHARDS - state.owned)
+    yield _gauge("tram_shards_without_worker", "Shards whose records nobody takes in.", unowned)
 
 
 def _of_ingest(state: WorkerState) -> Iterator[Metric]:

@@ -253,6 +253,17 @@ class Alerts(BaseModel):
     alerts: list[Alert]
 
 
+class Worker(BaseModel):
+    """What a process that takes records in said of itself last."""
+
+    name: str
+    shards: str
+    said_at: int
+    lag_s: float = Field(description="how long the oldest message has been waiting to be stored")
+    messages: int = Field(description="that wait")
+    trouble: str
+
+
 class Health(BaseModel):
     """Whether ingest works; `problems` says what does not, `warnings` what will not, in words."""
 
@@ -264,3 +275,4 @@ class Health(BaseModel):
     store_writable: bool
     set_aside: int | None = Field(description="messages and records that could not be used; null: not known now")
     disk_free_bytes: int | None = Field(description="room on the disk of state_dir; null: not known now")
+    workers: list[Worker] = Field(default=[], description="where others than this process take the records in")

@@ -1,4 +1,4 @@
-"""`tram-cloud run`: the parts wired together, their threads, and how they stop.
+"""`tram-cloud run`, `ingest` and `serve`: the parts wired together, their threads, and how they stop.
 
 network thread (paho) → inbox → ingest thread → store → commit messages, live topics → alert thread → delivery thread
                                                   ↑ reads: HTTP server (main thread and its workers)
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import gc
 import shutil
-import signal
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import structlog
-import uvicorn
 
 from alerts.configuration import AlertConfiguration, load_alerts
 from alerts.delivery import Deliverer
@@ -29,7 +27,7 @@ from alerts.schema import open_database, sqlite_url
 from alerts.sms import SmsSender
 from cloud_ingest import models
 from cloud_ingest.alerting import AlertWorker
-from cloud_ingest.api import Sources, make_app
+from cloud_ingest.api import Sources
 from cloud_ingest.commanding.database import open_book
 from cloud_ingest.commanding.publisher import Publisher
 from cloud_ingest.compaction import Compaction
@@ -46,12 +44,15 @@ from cloud_ingest.places import opened_places
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
+from cloud_ingest.roles import ALL_IN_ONE, Role
 from cloud_ingest.rollups import Rollups
+from cloud_ingest.serving import HttpServer, MainWork, Pause, address
 from cloud_ingest.settings_book import keep_all
 from cloud_ingest.store import Store
 from cloud_ingest.subscriber import Inbox, Subscribers
 from cloud_ingest.warnings_taken import WarningTaker
 from cloud_ingest.worker import IngestWorker
+from cloud_ingest.workers import ALL_SHARDS, Heartbeat, WorkersState, owned_shards, said_by_workers
 from station_config.clock import Clock
 from station_config.instruments import load_instruments
 from station_config.network import load_network
@@ -83,91 +84,92 @@ def read_setup(configuration: CloudConfiguration, clock: Clock) -> Setup:
     return Setup(configuration, Registry(network, load_instruments(), load_parameters()), alerts, clock)
 
 
-def listen(configuration: CloudConfiguration) -> socket.socket:
-    """Return the socket the API will be served on. Raises OSError when the address is taken."""
-    http = configuration.http
-    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
-    return socket.create_server((http.host, http.port), family=family, backlog=128)
+def run(setup: Setup, listener: socket.socket | None, role: Role = ALL_IN_ONE) -> None:
+    """Run until SIGTERM or SIGINT; `listener` is where HTTP is served, None in a role without.
 
-
-def run(setup: Setup, listener: socket.socket) -> None:
-    """Run until SIGTERM or SIGINT. Raises StoreRefused, StoreUnavailable, AlertsError or SQLAlchemyError at the start,
-    and whatever ended one of the threads: without ingest or alerts there is nothing to go on with."""
-    stop = threading.Event()
-    state_dir = setup.configuration.state_dir
+    Raises StoreRefused, StoreUnavailable, AlertsError or SQLAlchemyError at the start, and whatever ended one of the
+    threads: without ingest or alerts there is nothing to go on with.
+    """
+    stop, failures = threading.Event(), list[Exception]()
     with ExitStack() as stack:
         places = stack.enter_context(opened_places(setup.configuration))
-        store = stack.enter_context(places.store())
-        _keep_settings(setup, places.database)
+        store = stack.enter_context(places.store(role.shards))
+        if role.serves:
+            _keep_settings(setup, places.database)
         reader = places.reader(setup.registry)
         stack.callback(reader.close)
         inbox = Inbox()
-        subscriber = Subscribers(setup.configuration.broker, inbox)
-        alerts = _make_alerts(setup, reader, stack)
-        commands = _make_commands(setup, subscriber, stack)
-        handlers = _handlers(store, alerts) | {"results": commands.take}
-        ingest = Ingest(store, setup.registry, GatewayMessages(handlers))
-        worker = IngestWorker(
-            ingest=ingest,
-            inbox=inbox,
-            subscriber=subscriber,
-            clock=setup.clock,
-            stored=alerts.arrived.set if alerts else _nothing,
-            review=Review(store, setup.registry),
-            rollups=Rollups(store, setup.registry),
-            imports=Imports(state_dir, ingest, store.owns),
-            compaction=Compaction(store),
-        )
-        metrics = Service(
-            state_dir=state_dir,
-            reader=reader,
-            registry=setup.registry,
-            clock=setup.clock,
-            worker=worker.state,
-            undelivered=alerts.engine.undelivered if alerts else None,
-        )
-        sources = Sources(
-            reader=reader,
-            registry=setup.registry,
-            clock=setup.clock,
-            health=lambda: _health(worker, reader, state_dir),
-            metrics=metrics.text,
-            rules=setup.alerts.rules if setup.alerts else (),
-            engine=alerts.engine if alerts else None,
-        )
-        server = _make_server(sources)
-        failures: list[Exception] = []
-        threads = [
-            _thread(name, partial(work, stop), server, failures)
-            for name, work in (
-                ("ingest", worker.run),
-                ("commands", commands.run),
-                ("alerts", alerts.run if alerts else None),
-                ("delivery", alerts.deliverer.run if alerts and alerts.deliverer else None),
-            )
-            if work is not None
-        ]
+        subscriber = Subscribers(setup.configuration.broker, inbox, role.interest)
+        alerts = _make_alerts(setup, reader, stack) if role.serves else None
+        commands = _make_commands(setup, subscriber, stack) if role.serves else None
+        handlers = _handlers(store if role.takes_records else None, alerts, commands)
+        worker = _make_worker(setup, role, store, inbox, subscriber, handlers, alerts)
+        main: MainWork = Pause()
+        if listener is not None:
+            main = HttpServer(_sources(setup, role, reader, worker, alerts), listener)
+        work = {"ingest": worker.run}
+        if role.takes_records and places.database.file is None:
+            owned = ALL_SHARDS if role.shards is None else role.shards
+            work["heartbeat"] = Heartbeat(places.database, role.name, owned, worker.state).run
+        if commands is not None:
+            work["commands"] = commands.run
+        if alerts is not None:
+            work["alerts"] = alerts.run
+            if alerts.deliverer is not None:
+                work["delivery"] = alerts.deliverer.run
+        threads = [_thread(name, partial(one, stop), main, failures) for name, one in work.items()]
         subscriber.start()
         gc.freeze()  # what is here now stays: the collector need not look at it again and again
         for thread in threads:
             thread.start()
-        log.info("ready", http=_address(listener), state_dir=str(state_dir))
+        served = {} if listener is None else {"http": address(listener)}
+        log.info("ready", role=role.name, state_dir=str(places.state_dir), **served)
         try:
-            _serve(server, listener)
+            main.run()
         finally:
             stop.set()
             inbox.close()
-            commands.changed.set()
-            if alerts:
-                alerts.arrived.set()
-                if alerts.deliverer:
-                    alerts.deliverer.wake()
+            for wake in _sleepers(alerts, commands):
+                wake()
             for thread in threads:
                 thread.join(STOP_WITHIN_S)
             subscriber.stop()
             log.info("stopped")
     if failures:
         raise failures[0]
+
+
+def _make_worker(
+    setup: Setup,
+    role: Role,
+    store: Store,
+    inbox: Inbox,
+    subscriber: Subscribers,
+    handlers: dict[str, Handler],
+    alerts: AlertWorker | None,
+) -> IngestWorker:
+    ingest = Ingest(store, setup.registry, GatewayMessages(handlers))
+    worker = IngestWorker(
+        ingest=ingest,
+        inbox=inbox,
+        subscriber=subscriber,
+        clock=setup.clock,
+        stored=alerts.arrived.set if alerts else _nothing,
+    )
+    if role.takes_records:
+        worker.review = Review(store, setup.registry)
+        worker.rollups = Rollups(store, setup.registry)
+        worker.imports = Imports(setup.configuration.state_dir, ingest, store.owns)
+        worker.compaction = Compaction(store)
+    return worker
+
+
+def _sleepers(alerts: AlertWorker | None, commands: Publisher | None) -> Iterator[Callable[[], None]]:
+    if commands is not None:
+        yield commands.changed.set
+    if alerts is not None:
+        yield alerts.arrived.set
+        yield alerts.wake_delivery
 
 
 def _keep_settings(setup: Setup, database: Database) -> None:
@@ -177,12 +179,44 @@ def _keep_settings(setup: Setup, database: Database) -> None:
         log.info("new settings are in force", kind=str(kind))
 
 
-def _health(worker: IngestWorker, reader: Reader, state_dir: Path) -> models.Health:
+def _sources(setup: Setup, role: Role, reader: Reader, worker: IngestWorker, alerts: AlertWorker | None) -> Sources:
+    state_dir = setup.configuration.state_dir
+    workers = None if role.takes_records else partial(_workers, reader)
+    metrics = Service(
+        state_dir=state_dir,
+        reader=reader,
+        registry=setup.registry,
+        clock=setup.clock,
+        worker=worker.state,
+        undelivered=alerts.engine.undelivered if alerts else None,
+        workers=workers,
+    )
+    return Sources(
+        reader=reader,
+        registry=setup.registry,
+        clock=setup.clock,
+        health=lambda: _health(worker, reader, state_dir, workers),
+        metrics=metrics.text,
+        rules=setup.alerts.rules if setup.alerts else (),
+        engine=alerts.engine if alerts else None,
+    )
+
+
+def _workers(reader: Reader) -> WorkersState:
+    with reader.books() as books:
+        return WorkersState(said_by_workers(books), owned_shards(books), time.time())
+
+
+def _health(
+    worker: IngestWorker, reader: Reader, state_dir: Path, workers: Callable[[], WorkersState] | None
+) -> models.Health:
     """Ask everybody; a store or disk that does not answer is a reason, and no failure of this."""
     set_aside: int | str
     disk: Disk | str
+    others: WorkersState | None = None
     try:
         set_aside = reader.set_aside()
+        others = None if workers is None else workers()
     except CloudError as error:
         set_aside = str(error)
     try:
@@ -190,12 +224,16 @@ def _health(worker: IngestWorker, reader: Reader, state_dir: Path) -> models.Hea
         disk = Disk(usage.total, usage.free)
     except OSError as error:
         disk = f"{state_dir} is out of reach: {error.strerror}"
-    return health(worker.state(), set_aside, disk)
+    return health(worker.state(), set_aside, disk, others)
 
 
-def _handlers(store: Store, alerts: AlertWorker | None) -> dict[str, Handler]:
+def _handlers(store: Store | None, alerts: AlertWorker | None, commands: Publisher | None) -> dict[str, Handler]:
     """Return who takes what gateways send that is no record. Without alerts, warnings are set aside."""
-    handlers: dict[str, Handler] = {"losses": LossTaker(store).take}
+    handlers: dict[str, Handler] = {}
+    if store is not None:
+        handlers["losses"] = LossTaker(store).take
+    if commands is not None:
+        handlers["results"] = commands.take
     if alerts is not None:
         handlers["warnings"] = WarningTaker(alerts.warnings, alerts.wake_delivery).take
     return handlers
@@ -240,42 +278,16 @@ def _make_commands(setup: Setup, subscriber: Subscribers, stack: ExitStack) -> P
     )
 
 
-def _make_server(sources: Sources) -> uvicorn.Server:
-    config = uvicorn.Config(
-        make_app(sources), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
-    )
-    return uvicorn.Server(config)
-
-
-def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until a signal. uvicorn puts its own handlers in and raises the signal again afterwards: let that pass."""
-
-    def handled(_signal: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    before = {number: signal.signal(number, handled) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        server.run(sockets=[listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _thread(name: str, work: Callable[[], None], server: uvicorn.Server, failures: list[Exception]) -> threading.Thread:
+def _thread(name: str, work: Callable[[], None], main: MainWork, failures: list[Exception]) -> threading.Thread:
     def guarded() -> None:
         try:
             work()
         except Exception as error:  # a thread that dies in silence would look like a quiet river
             log.exception("stopping", thread=name, reason=str(error))
             failures.append(error)
-            server.should_exit = True
+            main.stop()
 
     return threading.Thread(target=guarded, name=name, daemon=True)
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def _nothing() -> None:

@@ -166,6 +166,7 @@ class Store:
             return [_numbered(other, table, of, one) for one in values]
 
     def _take_state_dir(self) -> None:
+        """Of PostgreSQL there are several writers, also on one machine: their shards' locks say who writes what."""
         try:
             self._state_dir.mkdir(parents=True, exist_ok=True)
             if self._database.file is None:

@@ -25,8 +25,6 @@ from cloud_ingest import topics
 from cloud_ingest.configuration import BrokerSettings
 from station_config.certificates import handshake_refusal
 
-CLIENT_ID = "tram-cloud"
-SUBSCRIPTIONS = (topics.RECORDS, topics.STATUS, topics.RESULTS, topics.LOSSES, topics.WARNINGS)
 KEEPALIVE_S = 30
 RECONNECT_MAX_S = 20
 OUTGOING_MESSAGES = 20_000  # commits waiting for the broker; beyond that they are dropped and the gateways ask again
@@ -34,6 +32,17 @@ INBOX_BYTES = 16_000_000
 INBOX_MESSAGES = 20_000
 
 log = structlog.get_logger()
+
+
+class Interest(NamedTuple):
+    """Whose session at the broker it is, and which topics are in it."""
+
+    client_id: str
+    topics: tuple[str, ...]
+
+
+ALL_TOPICS = (topics.RECORDS, topics.STATUS, topics.RESULTS, topics.LOSSES, topics.WARNINGS)
+EVERYTHING = Interest("tram-cloud", ALL_TOPICS)
 
 
 class Message(NamedTuple):
@@ -105,9 +114,10 @@ class Inbox:
 class Subscriber:
     """The connection; `start()` returns at once and keeps trying, with growing pauses, until `stop()`."""
 
-    def __init__(self, settings: BrokerSettings, inbox: Inbox, link: int = 0) -> None:
+    def __init__(self, settings: BrokerSettings, inbox: Inbox, link: int = 0, interest: Interest = EVERYTHING) -> None:
         """`link` says which of the settings' addresses this connection is to."""
         self._settings = settings
+        self._interest = interest
         self._address = settings.addresses[link]
         self._link = link
         self._inbox = inbox
@@ -115,7 +125,11 @@ class Subscriber:
         self._connected = threading.Event()
         self.problem: str | None = None  # why there is no connection
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, CLIENT_ID, clean_session=False, protocol=mqtt.MQTTv311, manual_ack=True
+            CallbackAPIVersion.VERSION2,
+            interest.client_id,
+            clean_session=False,
+            protocol=mqtt.MQTTv311,
+            manual_ack=True,
         )
 
     @property
@@ -164,7 +178,7 @@ class Subscriber:
             self._tell(f"refused: {reason}; check user and password, or cert_file")
             return
         self._connection += 1
-        client.subscribe([(f"{topic}/#", 1) for topic in SUBSCRIPTIONS])
+        client.subscribe([(f"{topic}/#", 1) for topic in self._interest.topics])
 
     def _on_subscribe(
         self, _client: mqtt.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Any
@@ -214,8 +228,8 @@ class Subscriber:
 class Subscribers:
     """Connections to every broker of the settings, used like one: gateways choose which they reach."""
 
-    def __init__(self, settings: BrokerSettings, inbox: Inbox) -> None:
-        self._links = [Subscriber(settings, inbox, link) for link in range(len(settings.addresses))]
+    def __init__(self, settings: BrokerSettings, inbox: Inbox, interest: Interest = EVERYTHING) -> None:
+        self._links = [Subscriber(settings, inbox, link, interest) for link in range(len(settings.addresses))]
         self._addresses = settings.addresses
 
     @property

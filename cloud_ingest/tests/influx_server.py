@@ -95,6 +95,7 @@ class InfluxServer:
         self.start_influxd()
         self._nginx = subprocess.Popen(
             [require("nginx"), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "stderr"],
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self.query(f"CREATE USER {ADMIN[0]} WITH PASSWORD '{ADMIN[1]}' WITH ALL PRIVILEGES", admin=False)
@@ -123,10 +124,12 @@ class InfluxServer:
         self._influxd.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        for process in (self._nginx, self._influxd):
-            if process is not None:
-                process.kill()
-                process.wait()
+        if self._nginx is not None:
+            self._nginx.terminate()  # killed, it would leave its workers behind
+            self._nginx.wait(10)
+        if self._influxd is not None:
+            self._influxd.kill()
+            self._influxd.wait()
 
     def query(self, text: str, *, admin: bool = True) -> httpx.Response:
         auth = httpx.BasicAuth(*ADMIN) if admin else None
