@@ -43,9 +43,7 @@ class Channel(NamedTuple):
 
 def beginning(key: SeriesKey) -> str:
     """Return what every line of a series begins with. Raises StoreRefused for a name that no line can hold."""
-    if not key.station or _UNSAYABLE.search(key.station):
-        raise StoreRefused(f"station {key.station!r}: InfluxDB has no way to write this name")
-    station = _TAG.sub(r"\\\1", key.station)
+    station = _TAG.sub(r"\\\1", _sayable(key.station))
     return f"{MEASUREMENT},parameter={key.parameter},sensor={key.sensor},station={station} "
 
 
@@ -111,7 +109,13 @@ def question(
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    return _sayable(text).replace("'", "\\'")
+
+
+def _sayable(station: str) -> str:
+    if not station or _UNSAYABLE.search(station):
+        raise StoreRefused(f"station {station!r}: InfluxDB has no way to write this name")
+    return station
 
 
 Table = dict[str, npt.NDArray[Any]]
