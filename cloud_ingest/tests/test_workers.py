@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from cloud_ingest.review import Review
 from cloud_ingest.roles import ingesting
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.answers import differences, everything
-from cloud_ingest.tests.field import Broker, batch, free_port, minute, records_topic, until
+from cloud_ingest.tests.field import Broker, batch, free_port, minute, records_topic
 from cloud_ingest.tests.influx_server import InfluxServer
 from cloud_ingest.tests.traffic import BEGIN, MINUTES, NETWORK_OF_FOUR, PRESENT, STATIONS, traffic
 from cloud_ingest.workers import (
@@ -95,6 +96,10 @@ class Process:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stderr=log)
 
+    def require_alive(self) -> None:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -108,6 +113,16 @@ class Process:
     def once(self) -> tuple[int, str]:
         done = subprocess.run(self._command, env=self._environment, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stderr
+
+
+def within(seconds: float, condition: Callable[[], bool], processes: Iterable[Process]) -> None:
+    """Wait until it is so; fail at the deadline, or when a process is gone."""
+    pause, deadline_s = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        for process in processes:
+            process.require_alive()
+        assert time.monotonic() < deadline_s, f"not within {seconds} s"
+        pause.wait(0.1)
 
 
 class Site:
@@ -155,8 +170,12 @@ class Site:
 @pytest.fixture
 def sites(tmp_path: Path, broker: Broker, postgres_url: URL, influx_server: InfluxServer) -> tuple[Site, Site]:
     observations = influx_server.database()
+    of = postgres_url
+    where = URL.create("postgresql", of.username, host=of.host, port=of.port, database=of.database)
+    secret = tmp_path / "password"
+    secret.write_text(f"{postgres_url.password}\n")
     cluster = (
-        f'[store]\ndatabase = "{postgres_url.render_as_string(hide_password=False)}"\n'
+        f'[store]\ndatabase = "{where.render_as_string()}"\npassword_file = "{secret}"\n'
         f'[observations]\nurl = "{observations.url}"\nbucket = "{observations.bucket}"\n'
         f'token_file = "{observations.token_file}"\n'
     )
@@ -187,7 +206,8 @@ def test_two_workers_over_split_shards_give_the_same_database_as_one(
         gateway.connect("127.0.0.1", broker.port)
         gateway.loop_start()
         stack.callback(gateway.loop_stop)
-        until(lambda: one.is_well() and many.is_well(), "four healthy processes", 60)
+        everybody = (alone, low, high, serving)
+        within(90, lambda: one.is_well() and many.is_well(), everybody)
         messages = traffic()
         portions = [messages[at : at + 30] for at in range(0, len(messages), 30)]
         for number, portion in enumerate(portions):
@@ -196,20 +216,20 @@ def test_two_workers_over_split_shards_give_the_same_database_as_one(
             sent = [gateway.publish(*message, qos=1) for message in portion]
             sent[-1].wait_for_publish(20)
             if number == 1:
-                until(lambda: len(many.health()["workers"]) == 2, "two workers that say how they are")
+                within(30, lambda: len(many.health()["workers"]) == 2, everybody)
             if number == 4:
-                until(lambda: "nobody takes in shards 00-1f" in str(many.health()["problems"]), "the gap is told")
+                within(30, lambda: "nobody takes in shards 00-1f" in str(many.health()["problems"]), (high, serving))
                 low.start()
         for station in STATIONS:
             last = batch(minute(1, PRESENT - 60, sensor=7), LAST_JOURNAL)
             gateway.publish(records_topic(station), last, qos=1).wait_for_publish(20)
-        until(lambda: one.has_the_last() and many.has_the_last(), "everything is stored", 60)
-        until(many.is_well, "a healthy cluster")
+        within(60, lambda: one.has_the_last() and many.has_the_last(), everybody)
+        within(30, many.is_well, everybody)
         for process in (serving, low, high, alone):
             process.stop()
     expected = one.answers()
     assert differences(expected, many.answers()) == []
-    assert "conflicts" in expected or len(expected) > 100
+    assert len(expected) > 100
 
 
 def test_shards_that_another_worker_has_are_refused_with_words(
