@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import URL
 
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.columns import SeriesKey
@@ -22,11 +23,12 @@ from cloud_ingest.recompute import Recompute
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.store import Store
+from cloud_ingest.store import Store, Transaction
 from cloud_ingest.tests.answers import as_of_today, differences, duplicates, everything
 from cloud_ingest.tests.influx_server import InfluxServer
 from cloud_ingest.tests.test_review import calibration
 from cloud_ingest.tests.traffic import BEGIN, MINUTES, NETWORK_OF_FOUR, PRESENT, Sent, traffic
+from cloud_ingest.workers import parse_shards
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters
@@ -35,21 +37,52 @@ SPAN = (BEGIN - 3600, BEGIN + 60 * MINUTES + 3600)
 GROUP = 7
 
 
+class _PowerCut(Exception):
+    """Between the observations and the books."""
+
+
 class Office:
     """A store, the pipeline and the readers of it."""
 
-    def __init__(self, folder: Path, observations: ObservationStore | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        observations: ObservationStore | None = None,
+        database: Database | None = None,
+        shards: frozenset[str] | None = None,
+    ) -> None:
         folder.mkdir(parents=True)
         (folder / "network.toml").write_text(NETWORK_OF_FOUR)
         self.registry = Registry(load_network(folder / "network.toml"), load_instruments(), load_parameters())
         self.folder, self.observations = folder, observations
-        self.store = Store(folder, observations)
-        self.reader = Reader(folder, self.registry.scale, observations)
+        self.store = Store(folder, observations, database, shards)
+        self.reader = Reader(folder, self.registry.scale, observations, database)
         self.ingest = Ingest(self.store, self.registry, GatewayMessages({"losses": LossTaker(self.store).take}))
 
     def take(self, messages: list[Sent]) -> None:
         for at in range(0, len(messages), GROUP):
             self.ingest.store_group(messages[at : at + GROUP], PRESENT)
+
+    def is_for(self, message: Sent) -> bool:
+        """Losses are told to all; records come by their shard."""
+        parts = message.topic.split("/")
+        return parts[2] != "records" or self.store.owns(parts[5])
+
+    def fall_over(self, messages: list[Sent], patch: pytest.MonkeyPatch) -> None:
+        """Die between the observations and the books; what was only remembered is gone."""
+        with self.store.transaction() as transaction:
+            kind = type(transaction)
+        finish = kind.finish
+
+        def dying(transaction: Transaction) -> None:
+            finish(transaction)
+            raise _PowerCut
+
+        with patch.context() as patched, suppress(_PowerCut):
+            patched.setattr(kind, "finish", dying)
+            self.ingest.store_group([one for one in messages if "/records/" in one.topic][:GROUP], PRESENT)
+        self.store.close()
+        self.store.__enter__()
 
     def settle(self) -> None:
         Review(self.store, self.registry).finish()
@@ -114,3 +147,30 @@ def test_recomputing_from_raw_gives_bit_for_bit_what_live_ingest_gave(offices: t
         assert work.check(None)["xuan-hoa"] > 1000
         work.run(influx.store, None, lambda _done, _of: None)
     assert differences(before, influx.everything()) == []
+
+
+def test_two_workers_over_split_shards_give_the_same_database_as_one(
+    tmp_path: Path, influx_server: InfluxServer, postgres_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them ends after the observations are written and before the books are, and begins again."""
+    influx = InfluxStore(influx_server.database())
+    place = (influx, Database(postgres_url))
+    one = Office(tmp_path / "one")
+    low, high = (Office(tmp_path / part, *place, parse_shards(part)) for part in ("00-1f", "20-3f"))
+    messages = traffic(seed=3, stations=("xuan-hoa", "my-hanh-a"))
+    half = len(messages) // 2
+    with ExitStack() as stack:
+        stack.callback(influx.close)
+        for office in (one, low, high):
+            stack.callback(office.reader.close)
+            stack.enter_context(office.store)
+        one.take(messages)
+        for office in (low, high):
+            office.take([message for message in messages[:half] if office.is_for(message)])
+        low.fall_over([message for message in messages[half:] if low.is_for(message)], monkeypatch)
+        for office in (high, low):
+            office.take([message for message in messages[half:] if office.is_for(message)])
+        for office in (one, low, high):
+            office.settle()
+        assert differences(one.everything(), low.everything()) == []
+        assert differences(low.everything(), high.everything()) == []

@@ -190,6 +190,7 @@ def processes() -> Iterator[list[Process]]:
         one.kill()
 
 
+@pytest.mark.soak  # nine processes: everyday's is test_two_stores.py's, in one
 def test_two_workers_over_split_shards_give_the_same_database_as_one(
     sites: tuple[Site, Site], broker: Broker, processes: list[Process]
 ) -> None:
@@ -223,7 +224,7 @@ def test_two_workers_over_split_shards_give_the_same_database_as_one(
         for station in STATIONS:
             last = batch(minute(1, PRESENT - 60, sensor=7), LAST_JOURNAL)
             gateway.publish(records_topic(station), last, qos=1).wait_for_publish(20)
-        within(60, lambda: one.has_the_last() and many.has_the_last(), everybody)
+        within(90, lambda: one.has_the_last() and many.has_the_last(), everybody)
         within(30, many.is_well, everybody)
         for process in (serving, low, high, alone):
             process.stop()
