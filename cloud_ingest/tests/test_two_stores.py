@@ -23,11 +23,12 @@ from cloud_ingest.recompute import Recompute
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.store import Store, Transaction
+from cloud_ingest.store import Store
 from cloud_ingest.tests.answers import as_of_today, differences, duplicates, everything
 from cloud_ingest.tests.influx_server import InfluxServer
 from cloud_ingest.tests.test_review import calibration
 from cloud_ingest.tests.traffic import BEGIN, MINUTES, NETWORK_OF_FOUR, PRESENT, Sent, traffic
+from cloud_ingest.transaction import Transaction
 from cloud_ingest.workers import parse_shards
 from station_config.instruments import load_instruments
 from station_config.network import load_network
