@@ -6,6 +6,7 @@ import typer
 
 from simulators import bench_command, board, broker, demo_command, lines, link, modem, phone, serial_server, world
 from simulators.faults import command as faults
+from simulators.fleet import command as fleet
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 app.command("demo")(demo_command.command)
@@ -19,3 +20,4 @@ app.command("modem")(modem.command)
 app.command("serial-server")(serial_server.command)
 app.command("faults")(faults.command)
 app.command("bench")(bench_command.command)
+app.command("fleet")(fleet.command)

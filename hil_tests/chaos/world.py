@@ -19,11 +19,11 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from hil_tests.chaos.cluster import Cluster
 from hil_tests.chaos.files import write_files
 from hil_tests.chaos.layout import WORKERS, Layout
 from simulators.board import BoardSettings, VirtualBoard
 from simulators.broker import BrokerSetup, set_up_broker
+from simulators.cluster import Cluster
 from simulators.disk.shim import Faults as DiskFaults
 from simulators.disk.shim import environment as disk_environment
 from simulators.faults.boards import BoardPart, VirtualPower

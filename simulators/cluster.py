@@ -21,7 +21,7 @@ from simulators.processes import BenchError
 
 READY_S = 60.0
 DATABASE, USER = "tram", "tram"
-PROXY = Path(__file__).parents[2] / "docs" / "influxdb-1.x-nginx.conf"
+PROXY = Path(__file__).parents[1] / "docs" / "influxdb-1.x-nginx.conf"
 NOBODY = ("postgres", "nobody")
 POSTGRES_SETTINGS = {"listen_addresses": "127.0.0.1", "shared_buffers": "32MB", "max_connections": "80"}
 INFLUXD = """
