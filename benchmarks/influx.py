@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -50,10 +51,11 @@ def ours(settings: ObservationSettings, folder: Path, size: int, batches: int) -
     place = InfluxStore(settings)
     with Store(folder, place) as store:
         with store.transaction() as transaction:
-            for sensor in range(SERIES):
-                transaction.series_number(SeriesKey("bench", sensor, 34))
-            transaction.journal_number("bench", JOURNAL)
-        made = [batch(number, size) for number in range(batches)]
+            keys = [SeriesKey("bench", sensor, 34) for sensor in range(SERIES)]
+            numbers = np.array([transaction.series_number(key) for key in keys], np.int64)
+            journal = transaction.journal_number("bench", JOURNAL)
+        plain = [batch(number, size) for number in range(batches)]
+        made = [replace(one, series=numbers[one.series - 1], journal=one.journal * journal) for one in plain]
         begun = time.perf_counter()
         for rows in made:
             with store.transaction() as transaction:
