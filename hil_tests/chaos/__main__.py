@@ -35,7 +35,7 @@ def command(
     speed: Annotated[float, typer.Option(min=1, max=200, help="How many times as fast as the river.")] = 60.0,
     every_s: Annotated[float, typer.Option("--every", min=0.2, help="Seconds from one fault to the next.")] = 4.0,
     tiny: Annotated[bool, typer.Option(help="Three stations, one gateway.")] = False,
-    store: Annotated[Store, typer.Option(help="SQLite; or workers, PostgreSQL, InfluxDB.")] = "sqlite",
+    store: Annotated[Store, typer.Option(help="SQLite; or workers, PostgreSQL, InfluxDB.")] = "cluster",
     folder: Annotated[Path | None, typer.Option(help="Where everything goes; else a new folder.")] = None,
     keep: Annotated[bool, typer.Option(help="Keep the folder also when all is well.")] = False,
     again: Annotated[Path | None, typer.Option("--judge", help="Judge the folder of an earlier run again.")] = None,

@@ -43,6 +43,8 @@ class Evidence:
     audit: dict[str, Any] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
+    highest_load: float = 0.0  # programs that want a core, for each core there is; the machine's mean of a minute
+    slowest_sync_s: float = 0.0  # of a few bytes, looked at every second
     stood_still_s: float = 0.0  # how long the machine had no time for the one who injects
 
     def save(self, path: Path) -> None:

@@ -36,6 +36,7 @@ LATE_REAL_S, EARLY_REAL_S = 5.0, 3.0  # how long an answer is on its way at most
 LOOK_MARGIN_REAL_S = 4.0
 EXAMPLES = 5
 STOOD_STILL_S = 5.0  # more, and the machine was too slow for this speed
+BUSY_LOAD = 4.0  # for each core; with nothing else to do a machine of two cores has one to two
 
 
 @dataclass
@@ -67,6 +68,8 @@ class Verdict:
     restarts: dict[str, int]
     refused: list[str]
     stood_still_s: float = 0.0
+    slowest_sync_s: float = 0.0
+    highest_load: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -100,12 +103,21 @@ def judge(layout: Layout, evidence: Evidence, answers: Iterable[Answer]) -> Verd
         restarts=evidence.restarts,
         refused=evidence.refused,
         stood_still_s=round(evidence.stood_still_s, 1),
+        highest_load=round(evidence.highest_load, 1),
+        slowest_sync_s=round(evidence.slowest_sync_s, 2),
     )
     verdict.faults = [*evidence.trouble, *_numbers_in_words(accounts), *wrong, *alerts.faults, *_odd(layout, evidence)]
     early = values[truth.DATED_EARLY]
-    if early and evidence.stood_still_s <= STOOD_STILL_S:
+    if early and not too_slow(verdict):
         verdict.faults.append(f"{early} values dated early, though the machine had time")
     return verdict
+
+
+def too_slow(verdict: Verdict) -> bool:
+    """Whether the machine had no time for this speed, or its disk kept a record no faster than stations make them."""
+    interval_s = RECORD_S / float(verdict.about["speed"])
+    stood_still = verdict.stood_still_s > STOOD_STILL_S
+    return stood_still or verdict.slowest_sync_s > interval_s / 2 or verdict.highest_load > BUSY_LOAD
 
 
 def _series(evidence: Evidence, key: Key) -> Series:

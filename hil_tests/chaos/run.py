@@ -5,10 +5,12 @@ up ── faults by plan ── quiet: all healed ── journals read ── wa
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -54,6 +56,7 @@ class Watch:
 
     def __init__(self, world: World) -> None:
         self.snapshots: list[Snapshot] = []
+        self.slowest_sync_s, self.highest_load = 0.0, 0.0
         self._world = world
         self._stop = threading.Event()
         self._url = f"http://127.0.0.1:{world.layout.ports.cloud}/api/v1/ledger"
@@ -70,6 +73,8 @@ class Watch:
     def _run(self) -> None:
         with httpx.Client(timeout=5.0) as http:
             while not self._stop.wait(LOOK_S):
+                self.slowest_sync_s = max(self.slowest_sync_s, _sync_s(self._world.layout.folder / "sync"))
+                self.highest_load = max(self.highest_load, os.getloadavg()[0] / (os.cpu_count() or 1))
                 try:
                     answer = http.get(self._url)
                     rows = answer.json() if answer.is_success else None
@@ -83,6 +88,16 @@ class Watch:
         ranges = {(row["station"], row["journal"]): [tuple(one) for one in row["ranges"]] for row in rows}
         if not self.snapshots or ranges != self.snapshots[-1].ranges:
             self.snapshots.append(Snapshot(self._world.clock.now(), ranges))
+
+
+def _sync_s(path: Path) -> float:
+    """Return how long this disk takes to keep a record's worth of bytes."""
+    began = time.monotonic()
+    with path.open("wb") as file:
+        file.write(bytes(256))
+        file.flush()
+        os.fsync(file.fileno())
+    return time.monotonic() - began
 
 
 @dataclass
@@ -152,6 +167,7 @@ def play(world: World, plan: FaultPlan, seconds: float, report: Report) -> Evide
             evidence.trouble.append(f"messages wait, and none has gone for {PATIENCE_S:g} s")
         watch.look(world.api("/api/v1/ledger"))
     evidence.snapshots = watch.snapshots
+    evidence.slowest_sync_s, evidence.highest_load = watch.slowest_sync_s, watch.highest_load
     gather(world, evidence)
     return evidence
 

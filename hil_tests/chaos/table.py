@@ -5,15 +5,19 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from hil_tests.chaos.judge import STOOD_STILL_S, Verdict
+from hil_tests.chaos.judge import Verdict, too_slow
 
 
 def show(verdict: Verdict, console: Console) -> None:
     """Print a verdict."""
     console.print(fault_table(verdict))
     console.print(account_table(verdict))
-    if verdict.stood_still_s > STOOD_STILL_S:
-        console.print(f"the machine stood still for {verdict.stood_still_s:g} s: take a lower --speed", highlight=False)
+    if too_slow(verdict):
+        console.print(
+            f"the machine is too slow for this speed: load {verdict.highest_load:g} for each core, it stood still for"
+            f" {verdict.stood_still_s:g} s, its disk took {verdict.slowest_sync_s:g} s for a record; lower --speed",
+            highlight=False,
+        )
     for text in verdict.refused:
         console.print(f"not injected: {text}", highlight=False)
     restarts = ", ".join(f"{name} {number} times" for name, number in sorted(verdict.restarts.items()))
