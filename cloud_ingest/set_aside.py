@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Delete, Select, bindparam, delete, func, select, update
 
 from cloud_ingest.book_tables import counters, journals, set_aside
 from cloud_ingest.database import Database, changing, insert_into, person_changes, store_errors
@@ -121,6 +121,14 @@ def settle(connection: Connection, tried: Aside) -> bool:
 
 def make_room(connection: Connection, most: int, most_bytes: int) -> None:
     """Let the oldest go when more than `most`, or more than `most_bytes`, are set aside, and count them."""
+    gone = connection.execute(_MAKE_ROOM, {"most": most, "most_bytes": most_bytes}).rowcount
+    if gone:
+        insert = insert_into(connection, counters).values(name=FORGOTTEN, value=gone)
+        more = {"value": counters.c.value + insert.excluded.value}
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=more))
+
+
+def _beyond(most: ColumnElement[int], most_bytes: ColumnElement[int]) -> Delete:
     newest = set_aside.c.id.desc()
     ranked = select(
         set_aside.c.id,
@@ -128,11 +136,10 @@ def make_room(connection: Connection, most: int, most_bytes: int) -> None:
         func.sum(func.length(set_aside.c.bytes)).over(order_by=newest).label("total"),
     ).subquery()
     last = select(func.max(ranked.c.id)).where((ranked.c.number > most) | (ranked.c.total > most_bytes))
-    gone = connection.execute(delete(set_aside).where(set_aside.c.id <= last.scalar_subquery())).rowcount
-    if gone:
-        insert = insert_into(connection, counters).values(name=FORGOTTEN, value=gone)
-        more = {"value": counters.c.value + insert.excluded.value}
-        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=more))
+    return delete(set_aside).where(set_aside.c.id <= last.scalar_subquery())
+
+
+_MAKE_ROOM = _beyond(bindparam("most", type_=BigInteger), bindparam("most_bytes", type_=BigInteger))
 
 
 def _message(connection: Connection, one: Aside) -> Message:

@@ -70,6 +70,7 @@ class Transaction:
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
         self._raw: list[dict[str, object]] = []
+        self._shelved = False
         self._latest: dict[int, dict[str, object]] = {}
         self._spans: dict[str, tuple[int, int]] = {}
         self._counted: dict[tuple[str, int], int] = {}  # what to add to a column of a journal
@@ -148,7 +149,7 @@ class Transaction:
         upsert = insert.on_conflict_do_update(index_elements=["topic", "digest"], set_=again)
         if self._db.scalar(upsert.returning(tables.set_aside.c.times)) != 1:
             return
-        make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
+        self._shelved = True
         if journal is not None:
             self._count("set_aside", journal, 1)
 
@@ -279,6 +280,8 @@ class Transaction:
 
     def finish(self) -> None:
         """Write what has waited. The observations are durable before the books are."""
+        if self._shelved:  # once for all: it looks at everything that is set aside
+            make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
         self._write_ledgers()
         if self._raw:
             self._db.execute(insert(tables.raw), self._raw)
