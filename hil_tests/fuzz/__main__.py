@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hil_tests.fuzz import campaign
 from hil_tests.fuzz.campaign import Row
+from hil_tests.fuzz.growth import ROUNDS, most_staying, objects_staying
 from hil_tests.fuzz.target import Target, try_input
 
 FOLDER = Path(".fuzz")
@@ -45,7 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="the table for scripts")
     parser.add_argument("--keep", action="store_true", help="make what was found the corpus of the repository")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where corpus, logs and findings of the run go")
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="try one input on one target")
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="try one input on one target; of a folder, look what all its inputs leave behind",
+    )
     return parser
 
 
@@ -81,6 +87,8 @@ def _tell(row: Row) -> None:
 
 
 def _replay(target: Target, file: Path) -> int:
+    if file.is_dir():
+        return _replay_all(target, [one.read_bytes() for one in sorted(file.iterdir())])
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -89,6 +97,12 @@ def _replay(target: Target, file: Path) -> int:
     finding, cpu_ms = try_input(target, data)
     sys.stdout.write(f"{len(data)} bytes, {cpu_ms:.1f} ms: {finding.text if finding else 'no finding'}\n")
     return 1 if finding else 0
+
+
+def _replay_all(target: Target, inputs: list[bytes]) -> int:
+    staying, most = objects_staying(target, inputs), most_staying(len(inputs))
+    sys.stdout.write(f"{len(inputs)} inputs, {ROUNDS} times: {staying} objects stay, {most} may\n")
+    return 1 if staying > most else 0
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from hil_tests.fuzz import corpus
+from hil_tests.fuzz.growth import most_staying, objects_staying
 from hil_tests.fuzz.target import Target, try_input
 from hil_tests.fuzz.targets import all_targets, be_quiet
 
 TARGETS = {target.name: target for target in all_targets()}
 ROUNDS = 2
 SHORT = 4  # inputs of each target are enough to see it
-STAYING = 0.2  # objects for each input tried
 
 
 @pytest.fixture(autouse=True)
@@ -52,19 +50,4 @@ def test_the_corpus_is_small() -> None:
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_nothing_stays_of_inputs_that_were_tried(target: Target) -> None:
     inputs = [*corpus.kept(target.name), *target.seeds()][:SHORT]
-    _try_all(target, inputs)
-    _try_all(target, inputs)
-    before = _objects()
-    for _ in range(ROUNDS):
-        _try_all(target, inputs)
-    assert _objects() - before < max(200, STAYING * ROUNDS * len(inputs))
-
-
-def _try_all(target: Target, inputs: list[bytes]) -> None:
-    for data in inputs:
-        try_input(target, data)
-
-
-def _objects() -> int:
-    gc.collect()
-    return sys.getallocatedblocks()
+    assert objects_staying(target, inputs, ROUNDS) < most_staying(len(inputs), ROUNDS)
