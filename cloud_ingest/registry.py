@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.derivation import Compute, Recipe
+from cloud_ingest.quality import Values
 from firmware.record import LAST_EVENT
 from station_config.derive import Channel, Derivation, plan
 from station_config.instruments import Instrument
@@ -23,6 +24,7 @@ from station_config.network import Network, Station
 from station_config.parameters import FIRST_DERIVED_CODE, Parameter, Vocabulary
 from station_config.quality import ParameterTests
 
+DERIVED_DIGITS = 1  # more than the parameter's decimals: rounding adds a hundredth to the variance that counts have
 MEMBER_SHIFT = 35  # a moment of one of several stations: which << MEMBER_SHIFT | seconds since the first
 
 
@@ -110,8 +112,11 @@ class Registry:
             outputs={name: self._key(station, Channel(derivation.sensor, name)) for name in derivation.outputs},
             inputs={name: self._key(station, channel) for name, channel in derivation.inputs.items()},
             optional=derivation.optional,
-            compute=compute,
+            compute=compute_rounded(compute, {name: self._digits(name) for name in derivation.outputs}),
         )
+
+    def _digits(self, parameter: str) -> int:
+        return self.vocabulary.by_name[parameter].decimals + DERIVED_DIGITS
 
     def _key(self, station: str, channel: Channel) -> SeriesKey:
         return SeriesKey(station, channel.sensor, self.vocabulary.by_name[channel.parameter].code)
@@ -136,6 +141,22 @@ def compute_together(alike: Sequence[Derivation]) -> Compute:
         return lambda values, _moments: one.compute(values)
     elevations = np.array([of.context.elevation_m for of in alike], np.float64)
     return lambda values, moments: one.at_elevation(elevations[moments >> MEMBER_SHIFT]).compute(values)
+
+
+def compute_rounded(compute: Compute, digits: Mapping[str, int]) -> Compute:
+    """Return what computes the same, each output rounded to so many decimals: the doubles that decimal text reads as.
+
+    Ingest, reviews and recompute all take their recipes from here, so what they store is the same to the last bit.
+    """
+    return lambda values, times: {
+        name: rounded(output, digits[name]) for name, output in compute(values, times).items()
+    }
+
+
+def rounded(values: Values, digits: int) -> Values:
+    """Return whole numbers over 10**digits, nearest to the values; NaN stays, and zero is never negative."""
+    found: Values = np.rint(values * 10.0**digits) / 10.0**digits + 0.0
+    return found
 
 
 def is_event(parameters: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
