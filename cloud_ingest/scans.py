@@ -77,12 +77,27 @@ def joined(*parts: Scans) -> Scans:
 NOTHING = Scans(np.zeros(0, np.int64), np.zeros(0, ROW_DTYPE))
 
 
-def free_number(keys: Mapping[int, SeriesKey], station: str) -> int:
-    """Return a number for a new series: the next one of its station's group, or the first of a new group."""
-    following = 1 + max((number for number, key in keys.items() if key.station == station), default=-1)
-    if following % GROUP and following not in keys:
+class FreeNumbers:
+    """Numbers for new series: the next one of the station's group, or the first of a new group.
+
+    Looks through all series once: a new network brings tens of thousands, and each would look through all before it.
+    """
+
+    def __init__(self, keys: Mapping[int, SeriesKey]) -> None:
+        self._keys = keys
+        self._most = max(keys, default=0)
+        self._last: dict[str, int] = {}
+        for number in sorted(keys):
+            self._last[keys[number].station] = number
+
+    def take(self, station: str) -> int:
+        """Return a number that is nobody's; it is this station's from now on."""
+        following = 1 + self._last.get(station, -1)
+        if following % GROUP == 0 or following in self._keys:
+            following = (self._most // GROUP + 1) * GROUP
+        self._last[station] = following
+        self._most = max(self._most, following)
         return following
-    return (max(keys, default=0) // GROUP + 1) * GROUP
 
 
 def order_of(time: Ints, series: Ints) -> npt.NDArray[np.intp]:

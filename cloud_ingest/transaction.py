@@ -43,7 +43,7 @@ from cloud_ingest.restamp import JournalEvent, Stamp
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, waiting_spans
 from cloud_ingest.rollup_marks import mark_all, waiting
 from cloud_ingest.rollup_table import RollupTable
-from cloud_ingest.scans import free_number
+from cloud_ingest.scans import FreeNumbers
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
 from cloud_ingest.topics import RECORDS
 from firmware.record import BATCH_HEADER_SIZE, SIZE
@@ -75,6 +75,7 @@ class Transaction:
         self._spans: dict[str, tuple[int, int]] = {}
         self._counted: dict[tuple[str, int], int] = {}  # what to add to a column of a journal
         self._arrivals: list[Arrivals] = []
+        self._free_numbers: FreeNumbers | None = None  # of series, once one is new
 
     # who: series and journals get small numbers
 
@@ -93,7 +94,9 @@ class Transaction:
         if self._db.dialect.name != "sqlite":
             of = (series.c.station, series.c.sensor, series.c.parameter)
             return self._store.numbers(series, *of, values=[key])[0]
-        number = free_number(self._store.keys, key.station)
+        if self._free_numbers is None:
+            self._free_numbers = FreeNumbers(self._store.keys)
+        number = self._free_numbers.take(key.station)
         self._db.execute(insert(series).values(id=number, **key._asdict()))
         return number
 

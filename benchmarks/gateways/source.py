@@ -39,11 +39,11 @@ PADDING = b"\xff" * SIZE
 ILLEGAL_FUNCTION = 1
 
 
-def made_records(number: int) -> bytes:
+def made_records(number: int, begin_s: int = T0) -> bytes:
     """Return records 1..number of a journal."""
     records = np.zeros(number, RECORD_DTYPE)
     records["version"], records["seq"], records["flag"] = 1, np.arange(1, number + 1), 2
-    records["time"] = T0 + np.arange(number)
+    records["time"] = begin_s + np.arange(number)
     records["count"], records["sensor"], records["parameter"] = np.arange(number) % 30_000, 1, 32
     records["crc"] = crc16_of(records)
     return records.tobytes()
@@ -163,9 +163,12 @@ def main() -> None:
     options.add_argument("--serial", type=int, default=0, metavar="LINES", help="how many serial lines")
     options.add_argument("--rate", type=float, required=True, help="records a second of each station")
     options.add_argument("--most", type=int, default=200_000, help="records of each station")
+    options.add_argument("--begin", type=int, default=T0, help="time of the first record; one a second")
     given = options.parse_args()
     ports = [int(port) for port in given.ports.split(",") if port]
-    asyncio.run(serve(ports, given.serial, Journal(given.rate, made_records(given.most), time.monotonic())))
+    asyncio.run(
+        serve(ports, given.serial, Journal(given.rate, made_records(given.most, given.begin), time.monotonic()))
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from simulators.processes import BenchError, Program, Spawner, tail
 from station_config.broker_link import BrokerLink
 
 LOOK_S = 1.0
-FIRST_DAY_S = 86_400
+
+Between = Callable[[dict[str, Any]], None]  # called every LOOK_S with what the publisher told last
 
 
 def command(
@@ -124,9 +125,11 @@ def here(plan: FleetPlan, folder: Path, workers: int, progress: Progress) -> Rep
         progress.say(f"{plan.stations} stations on {len(plan.gateways)} gateways; starting broker and cloud")
         servers.start()
 
-        def between() -> None:
+        def between(line: dict[str, Any]) -> None:
             servers.look()
             servers.check()
+            if line.get("warm"):
+                servers.count_from_now()
 
         told = {"plan": asdict(plan), "broker": servers.broker_for_publisher(), "begin_s": servers.begin_s}
         result = publish(told, folder, progress, between)
@@ -154,10 +157,12 @@ def elsewhere(plan: FleetPlan, folder: Path, link: BrokerLink, progress: Progres
         "ca_file": None if link.ca_file is None else str(link.ca_file),
     }
     told = {"plan": asdict(plan), "broker": broker, "begin_s": time.time()}
-    return Report.of(plan, publish(told, folder, progress, lambda: None), {}, {}, f"broker {link.addresses[0]}")
+    return Report.of(plan, publish(told, folder, progress, lambda _line: None), {}, {}, f"broker {link.addresses[0]}")
 
 
-def publish(told: dict[str, Any], folder: Path, progress: Progress, between: Callable[[], None]) -> dict[str, Any]:
+def publish(
+    told: dict[str, Any], folder: Path, progress: Progress, between: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """Run the publisher until it is through and return what it measured. Raises SimulatorError."""
     file, log = folder / "publisher.json", folder / "publisher.log"
     file.write_text(json.dumps(told), encoding="utf-8")
@@ -179,7 +184,7 @@ def publish(told: dict[str, Any], folder: Path, progress: Progress, between: Cal
                 raise BenchError(f"the publisher has ended: {tail(log)}")
             if last:
                 progress.take(last)
-            between()
+            between(last)
             pause.wait(LOOK_S)
     finally:
         program.stop()

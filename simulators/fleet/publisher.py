@@ -147,6 +147,8 @@ class Publisher:
         self._sent_again = 0
         self._told_s = 0.0
         self._moved = (0.0, -1)
+        self._warm_s: float | None = None  # when every station was known to the cloud
+        self._warm_batches = 0
 
     def run(self) -> dict[str, object]:
         """Publish everything and wait for the last commit message. Raises FleetStopped."""
@@ -162,10 +164,14 @@ class Publisher:
             self._look(0.05)
         took_s = time.time() - began_s
         self._sessions.close()
-        lags = np.array(self._pending.lags_s)
+        warm_s = began_s if self._warm_s is None else self._warm_s
+        known = 0 if self._warm_s is None else self._warm_batches
+        lags = np.array(self._pending.lags_s)[known:]
         return {
             "offered_s": offered_s,
             "took_s": took_s,
+            "warm_up_s": warm_s - began_s,
+            "warm_up_records": known * self._plan.batch_records,
             "cpu_s": time.process_time() - cpu_s,
             "batches": self._sent,
             "sent_again": self._sent_again,
@@ -203,7 +209,10 @@ class Publisher:
         for station, payload in self._pending.overdue(COMMIT_TIMEOUT_S, now_s):
             self._sent_again += 1
             self._publish(station, payload)
-        tell({"sent": self._sent, "waiting": len(self._pending), "committed": self._pending.records_done})
+        if self._warm_s is None and done >= self._plan.stations and self._plan.rounds > 1:
+            self._warm_s, self._warm_batches = now_s, done
+        waiting, committed = len(self._pending), self._pending.records_done
+        tell({"warm": self._warm_s is not None, "sent": self._sent, "waiting": waiting, "committed": committed})
 
 
 def tell(line: dict[str, object]) -> None:

@@ -16,12 +16,17 @@ from simulators.fleet.servers import Usage
 
 @dataclass
 class Report:
-    """Rates are records a second of real time; lag is from a batch's moment to its commit message."""
+    """Rates are records a second of real time; lag is from a batch's moment to its commit message.
+
+    Rates, lags, CPU and bytes written are those after the warm-up: until every station had been stored once.
+    """
 
     plan: FleetPlan
     against: str
     load_average: float
     took_s: float
+    warm_up_s: float
+    warm_up_records: int
     offered_per_s: float
     committed_per_s: float
     batches: int
@@ -45,13 +50,16 @@ class Report:
         against: str,
     ) -> Report:
         """Return the figures of a publisher's result."""
-        rate = plan.records / result["took_s"]
+        measured_s = max(result["took_s"] - result["warm_up_s"], 1e-9)
+        rate = (result["committed"] - result["warm_up_records"]) / measured_s
         short = plan.records - result["committed"]
         return cls(
             plan=plan,
             against=against,
             load_average=os.getloadavg()[0],
             took_s=result["took_s"],
+            warm_up_s=result["warm_up_s"],
+            warm_up_records=result["warm_up_records"],
             offered_per_s=plan.records / max(result["offered_s"], 1e-9),
             committed_per_s=rate,
             batches=result["batches"],
@@ -97,9 +105,11 @@ def show(report: Report, console: Console) -> None:
         f"{plan.batch_records}), {pace}, against {report.against}; load average {report.load_average:.1f}",
         highlight=False,
     )
+    messages_per_s = report.committed_per_s / plan.batch_records
     rows = [
+        ("new stations", f"{report.warm_up_s:.1f} s until every station was known; not in the figures below"),
         ("offered", f"{report.offered_per_s:,.0f} records/s"),
-        ("committed", f"{report.committed_per_s:,.0f} records/s, {report.batches / report.took_s:,.0f} messages/s"),
+        ("committed", f"{report.committed_per_s:,.0f} records/s, {messages_per_s:,.0f} messages/s"),
         ("lag p50, p95, most", f"{report.lag_p50_s:.2f}, {report.lag_p95_s:.2f}, {report.lag_max_s:.2f} s"),
         ("batches sent again", f"{report.sent_again:,}"),
         ("that carries", f"{report.stations_carried:,.0f} such stations"),
@@ -122,8 +132,9 @@ def _show_programs(report: Report, console: Console) -> None:
     if not report.programs:
         return
     table = Table("program", "cores", "CPU s per million records", "memory MiB", "bytes written a record")
-    million, records = report.plan.records / 1e6, report.plan.records
+    records = report.plan.records - report.warm_up_records
+    million, measured_s = records / 1e6, report.took_s - report.warm_up_s
     for name, one in report.programs.items():
-        cores, each = one.cpu_s / report.took_s, one.written_bytes / records
+        cores, each = one.cpu_s / measured_s, one.written_bytes / records
         table.add_row(name, f"{cores:.2f}", f"{one.cpu_s / million:.2f}", f"{one.memory_mib:.0f}", f"{each:.0f}")
     console.print(table)

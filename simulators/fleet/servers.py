@@ -48,10 +48,11 @@ class Usage:
 class Servers:
     """`workers` 0: one process and SQLite; else so many ingest workers, PostgreSQL and InfluxDB."""
 
-    def __init__(self, folder: Path, plan: FleetPlan, workers: int = 0) -> None:
+    def __init__(self, folder: Path, plan: FleetPlan, workers: int = 0, others: tuple[str, ...] = ()) -> None:
         self._folder = folder
         self._plan = plan
         self._workers = workers
+        self._others = others  # gateways beside the fleet's
         self._spawner = Spawner()
         self._programs: dict[str, Program] = {}
         self._seen: dict[str, dict[int, Usage]] = {}
@@ -79,14 +80,15 @@ class Servers:
     def start(self) -> None:
         """Write the files and start everything. Raises SimulatorError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._broker = set_up_broker("mosquitto", self._folder / "broker", self._port, gateways=self._plan.gateways)
+        gateways = (*self._plan.gateways, *self._others)
+        self._broker = set_up_broker("mosquitto", self._folder / "broker", self._port, gateways=gateways)
         (self._folder / "network.toml").write_text(network_toml(self._plan), encoding="utf-8")
         self.configuration.write_text(self._cloud_toml(), encoding="utf-8")
         clock = self._clock()
         self._environment = {**os.environ, **(clock.as_environment() if clock else {})}
-        self._run("broker", self._broker.argv, lambda: accepts(self._port))
+        self.run("broker", self._broker.argv, lambda: accepts(self._port))
         self._start_cloud()
-        self._before = self.usage()
+        self.look()
 
     def _clock(self) -> BenchClock | None:
         """Return field time, which begins now; with a backlog it is the real time, and the records are of the past."""
@@ -96,15 +98,29 @@ class Servers:
     def _start_cloud(self) -> None:
         configuration = ("--config", str(self.configuration))
         if self._cluster is None:
-            self._run("cloud", [command("tram-cloud"), "run", *configuration], self._cloud_answers)
+            self.run("cloud", [command("tram-cloud"), "run", *configuration], self._cloud_answers)
             return
-        self._cluster.start(self._run)
+        self._cluster.start(self.run)
         for number in range(self._workers):
             argv = [command("tram-cloud"), "ingest", *configuration, "--shards", _shards(number, self._workers)]
-            self._run(f"ingest-{number + 1}", argv, lambda: True)
-        self._run("cloud", [command("tram-cloud"), "serve", *configuration], self._cloud_answers)
+            self.run(f"ingest-{number + 1}", argv, lambda: True)
+        self.run("cloud", [command("tram-cloud"), "serve", *configuration], self._cloud_answers)
 
-    def _run(self, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> None:
+    def password_file(self, gateway: str) -> Path:
+        """Return the file with a gateway's password."""
+        return self._broker.password_file(gateway)
+
+    @property
+    def broker_port(self) -> int:
+        """Where the broker listens on this machine."""
+        return self._port
+
+    def pids(self) -> dict[str, int]:
+        """Return the process of each program."""
+        return {name: program.pid for name, program in self._programs.items()}
+
+    def run(self, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> None:
+        """Start a program in the fleet's time and wait for it. Raises BenchError."""
         program = Program(name, argv, self._spawner, self._folder / f"{name}.log", ready, self._environment)
         self._programs[name] = program
         program.start(READY_S)
@@ -147,8 +163,13 @@ port = {self._http}
                 for process in (one, *one.children(recursive=True)):
                     _note(self._seen.setdefault(name, {}), process)
 
+    def count_from_now(self) -> None:
+        """Count CPU and bytes from now on: what is new to the cloud has been taken in. The first call counts."""
+        if not self._before:
+            self._before = self.usage()
+
     def usage(self) -> dict[str, Usage]:
-        """Return by program what it has taken since `start` was through."""
+        """Return by program what it has taken, since `count_from_now` was called where it was."""
         self.look()
         found = {}
         for name, processes in self._seen.items():
