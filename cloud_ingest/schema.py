@@ -22,7 +22,7 @@ from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.scans import PackScan
 
 APPLICATION_ID = 0x5452_4D31  # "TRM1" in the file's header: this is a Trạm store
-# Pages of 4 KiB in the write-ahead log before they go into the file: with SQLite's 1,000 a busy ingest wrote the same page
+# Pages of 4 KiB in the write-ahead log before they go into the file: with 1,000, as usual, a busy ingest wrote the page
 # of a moment again and again (261 bytes a record, 229 with this).
 WAL_PAGES = 8000
 _SCHEMA_LOCK = 1002  # beside those of database.Lock
