@@ -48,10 +48,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class NewRecords:
-    """Records stored for the first time, sorted by journal and seq, with the number of each one's journal."""
+    """Records stored for the first time, sorted by journal and seq, with the number of each one's journal.
+
+    `messages`: which message of the group brought each, in order of arrival.
+    """
 
     records: Records
     journals: Ints
+    messages: Ints
+
+    def take(self, rows: Rows) -> NewRecords:
+        """Return these rows."""
+        return NewRecords(self.records.take(rows), self.journals[rows], self.messages[rows])
 
 
 class Intake:
@@ -72,10 +80,8 @@ class Intake:
         unusable = [*decoded.unusable_records, *_refused_records(decoded, np.flatnonzero(refused))]
         self._set_aside_unusable(batches, decoded, journals, unusable)
         self._note_for_commit(batches, decoded, unusable)
-        if not refused.any():
-            return self._deduplicate(decoded.records, journals[decoded.batch])
-        usable = np.flatnonzero(~refused)
-        return self._deduplicate(decoded.records.take(usable), journals[decoded.batch[usable]])
+        arrived = NewRecords(decoded.records, journals[decoded.batch], decoded.batch)
+        return self._deduplicate(arrived.take(np.flatnonzero(~refused)) if refused.any() else arrived)
 
     def commit_messages(self) -> Iterator[tuple[str, bytes]]:
         """Yield what the gateways may forget, once the transaction is through."""
@@ -152,11 +158,11 @@ class Intake:
                 origin = batches[bad.batch][1]
                 self._commits.setdefault((origin, known_journal), []).append(np.array([bad.seq], np.int64))
 
-    def _deduplicate(self, records: Records, journals: Ints) -> NewRecords:
-        identity = (journals << 32) | records["seq"]
-        if (identity[1:] <= identity[:-1]).any():
-            order = np.argsort(identity, kind="stable")  # of two with one identity the first to arrive stays
-            records, journals = records.take(order), journals.take(order)
+    def _deduplicate(self, arrived: NewRecords) -> NewRecords:
+        identity = (arrived.journals << 32) | arrived.records["seq"]
+        if (identity[1:] <= identity[:-1]).any():  # of two with one identity the first to arrive stays
+            arrived = arrived.take(np.argsort(identity, kind="stable"))
+        records, journals = arrived.records, arrived.journals
         all_seqs = records["seq"].astype(np.int64)
         fresh = np.zeros(len(records), np.bool_)
         for journal, rows in segments(journals):
@@ -171,10 +177,7 @@ class Intake:
                 self._transaction.add_raw(journal, seqs[new], here[new] if duplicates else here)
             fresh[rows] = new
         self.counts.stored += int(fresh.sum())
-        if fresh.all():
-            return NewRecords(records, journals)
-        first_time = np.flatnonzero(fresh)
-        return NewRecords(records.take(first_time), journals[first_time])
+        return arrived if fresh.all() else arrived.take(np.flatnonzero(fresh))
 
 
 def _refused_records(decoded: Decoded, rows: Rows) -> Iterator[UnusableRecord]:

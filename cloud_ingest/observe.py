@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cloud_ingest import topics
 from cloud_ingest.columns import ARRIVAL_DTYPE, DerivedValues, Ints, Observed
@@ -14,7 +15,7 @@ from cloud_ingest.group_derivation import derive_all
 from cloud_ingest.intake import NewRecords, segments
 from cloud_ingest.quality import Test, Values, failed_range, gross_range, with_record_flags
 from cloud_ingest.registry import is_event
-from cloud_ingest.restamp import stamps
+from cloud_ingest.restamp import Stamp, stamps
 from cloud_ingest.scans import order_of
 from cloud_ingest.series_table import SeriesTable, bounds_of
 from cloud_ingest.store import Store
@@ -30,11 +31,17 @@ _RECORD_FIELDS = (*_EVENT_FIELDS, "flag")
 
 @dataclass(frozen=True)
 class Dated:
-    """Observations with their true time."""
+    """Observations with their true time; `messages`: which message of the group brought each, or brought its date."""
 
     records: Records
     journals: Ints
     times: Ints
+    messages: Ints
+
+    @classmethod
+    def of(cls, new: NewRecords) -> Dated:
+        """Return records that have a date of their own."""
+        return cls(new.records, new.journals, new.records["time"].astype(np.int64), new.messages)
 
 
 class Observer:
@@ -63,9 +70,8 @@ class Observer:
         """Events go to their own table, records without a date wait, and those whose date is now here join in."""
         event, unset = is_event(new.records["parameter"]), new.records["time"] < CLOCK_UNSET_BELOW
         if not (event.any() or unset.any() or self._store.waiting_for_clock):
-            return Dated(new.records, new.journals, new.records["time"].astype(np.int64))
-        ready = ~event & ~unset
-        parts = [Dated(new.records[ready], new.journals[ready], new.records["time"][ready].astype(np.int64))]
+            return Dated.of(new)
+        parts = [Dated.of(new.take(np.flatnonzero(~event & ~unset)))]
         for journal, rows in segments(new.journals):
             records = new.records[rows]
             if event[rows].any():
@@ -73,19 +79,16 @@ class Observer:
             if unset[rows].any():
                 self._transaction.add_unstamped(journal, _tuples(records[unset[rows]], _RECORD_FIELDS))
             if journal in self._store.waiting_for_clock and self._may_date(journal, records):
-                parts += self._restamped(journal)
-        return Dated(
-            np.concatenate([part.records for part in parts]),
-            np.concatenate([part.journals for part in parts]),
-            np.concatenate([part.times for part in parts]),
-        )
+                parts += self._restamped(journal, records["seq"], new.messages[rows])
+        return Dated(*(np.concatenate([getattr(part, name) for part in parts]) for name in Dated.__dataclass_fields__))
 
     def _may_date(self, journal: int, records: Records) -> bool:
         """Return whether these new records can lead to a date: an event, one without a date, one that fills a gap."""
         turning = np.isin(records["parameter"], (EVENT_BOOT, EVENT_CLOCK_SET)) | (records["time"] < CLOCK_UNSET_BELOW)
         return bool(turning.any()) or int(records["seq"].min()) < self._transaction.newest_event_seq(journal)
 
-    def _restamped(self, journal: int) -> Iterator[Dated]:
+    def _restamped(self, journal: int, new_seqs: Ints, messages: Ints) -> Iterator[Dated]:
+        """Yield what can be dated now that these new records of the journal are here."""
         seqs, events = self._transaction.unstamped(journal)
         for stamp in stamps(seqs, events, self._transaction.ledger(journal)):
             rows = self._transaction.take_unstamped(journal, stamp)
@@ -93,7 +96,8 @@ class Observer:
             for name, column in zip(_RECORD_FIELDS, zip(*rows, strict=True), strict=True):
                 records[name] = column
             records = records[~is_event(records["parameter"])]
-            yield Dated(records, np.full(len(records), journal), records["time"].astype(np.int64))
+            brought = _brought_dates(records["seq"], stamp, new_seqs, messages)
+            yield Dated(records, np.full(len(records), journal), records["time"].astype(np.int64), brought)
 
     def _check(self, dated: Dated) -> Observed:
         """Return the observations sorted by time and series, with values and flags."""
@@ -111,7 +115,7 @@ class Observer:
         flags = with_record_flags(records["flag"], flags)
         seqs = records["seq"].astype(np.int64)
         observed = Observed(*(dated.times, numbers, counts, values, flags, dated.journals, seqs, calibrations, failed))
-        return observed.take(order_of(observed.time, observed.series))
+        return observed.take(_order(observed, dated.messages))
 
     def _calibrate(self, series: Ints, times: Ints, values: Values) -> Ints:
         """Put calibrated values in place of those that have a calibration; return which record made each, 0: none."""
@@ -165,6 +169,23 @@ class Observer:
                 shown = None if known is None else round(known, parameter.decimals)
                 who = (key.station, parameter.name, key.sensor)
                 yield topics.LiveValue(*who, shown, parameter.unit, flag, time_s)
+
+
+def _order(observed: Observed, messages: Ints) -> npt.NDArray[np.intp]:
+    """Return the order by time and series; of one moment by arrival, so that it is the first to arrive that stays."""
+    order = order_of(observed.time, observed.series)
+    time, series, arrived = observed.time[order], observed.series[order], messages[order]
+    if ((time[1:] == time[:-1]) & (series[1:] == series[:-1]) & (arrived[1:] < arrived[:-1])).any():
+        order = np.lexsort((messages, observed.series, observed.time))
+    return order
+
+
+def _brought_dates(seqs: Ints, stamp: Stamp, new_seqs: Ints, messages: Ints) -> Ints:
+    """Return the message with which each of these had its date: the last of all from it to the clock-set event."""
+    needed = new_seqs <= stamp.event_seq
+    last = np.append(np.maximum.accumulate(messages[needed][::-1])[::-1], 0)
+    brought: Ints = last[np.searchsorted(new_seqs[needed], seqs)]
+    return brought
 
 
 def _tuples(records: Records, fields: tuple[str, ...]) -> Iterator[tuple[int, ...]]:

@@ -27,11 +27,15 @@ class JournalEvent:
 
 
 class Stamp(NamedTuple):
-    """Records first_seq..last_seq whose time is below CLOCK_UNSET_BELOW: true time = time + offset_s."""
+    """Records first_seq..last_seq whose time is below CLOCK_UNSET_BELOW: true time = time + offset_s.
+
+    event_seq: of the clock-set event that says so.
+    """
 
     first_seq: int
     last_seq: int
     offset_s: int
+    event_seq: int
 
 
 def stamps(unstamped_seqs: Iterable[int], events: Iterable[JournalEvent], received: RangeSet) -> list[Stamp]:
@@ -49,7 +53,7 @@ def stamps(unstamped_seqs: Iterable[int], events: Iterable[JournalEvent], receiv
         event = turning_points[at]
         if event.parameter == EVENT_CLOCK_SET and received.covers(seq, event.seq) and _plausible(event.count):
             first = found[event.seq].first_seq if event.seq in found else seq
-            found[event.seq] = Stamp(first, seq, event.count)
+            found[event.seq] = Stamp(first, seq, event.count, event.seq)
     return list(found.values())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloud_ingest.ledger import Range, RangeSet
-from cloud_ingest.restamp import JournalEvent, Stamp, stamps
+from cloud_ingest.restamp import JournalEvent, stamps
 from firmware.record import EVENT_BOOT, EVENT_CLOCK_SET
 
 STEP = 1_771_000_000
@@ -44,4 +44,5 @@ def test_timeline(
     why: str, undated: list[int], events: list[JournalEvent], received: list[Range], expected: list[Range]
 ) -> None:
     found = stamps(undated, reversed(events), RangeSet(received))
-    assert found == [Stamp(first, last, STEP) for first, last in expected], why
+    assert [(one.first_seq, one.last_seq) for one in found] == expected, why
+    assert all(one.offset_s == STEP and clock_set(one.event_seq) in events for one in found)
