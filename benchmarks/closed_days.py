@@ -1,7 +1,7 @@
 """What closed days of a station take on disk, series by series: the way of its records, then the review, then chunks.
 
 A station of the model estuary as a network has them: the conductivity probe, level sensor and weather station of
-load.records (13 channels) and an oxygen probe, every minute, with the noise their makers state, one spike in 2,000
+load.records (13 channels) and an oxygen probe, every minute, with noise of a size that is assumed, one spike in 2,000
 values and a calibration of the conductivity with drift. What follows from them is derived by the product.
 
 python -m benchmarks.closed_days --days 30
