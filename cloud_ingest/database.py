@@ -40,6 +40,7 @@ from alerts.schema import POSTGRESQL
 from cloud_ingest import schema
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.schema import sqlite_errors
+from cloud_ingest.topics import SHARDS
 
 DATABASE = "store.sqlite"
 READERS = 4
@@ -51,6 +52,12 @@ _BEGIN = "tram_begin"  # how a SQLite transaction begins: with the lock, or with
 _MAY_PASS = ("08", "53", "57", "58", "40", "55", "25006")
 _DAMAGED = ("XX001", "XX002")
 _DENIED = ("28", "3D", "42501", "42P01", "3F")
+
+
+_LOCKED = text(
+    "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :of AND objsubid = 2"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid < :shards"
+)
 
 
 class Lock(IntEnum):
@@ -175,6 +182,14 @@ def own_shard(connection: Connection, shard: int) -> bool:
     """Take a shard for as long as this connection to PostgreSQL lives; return False when another has it."""
     key = {"of": schema.APPLICATION_ID, "shard": shard}
     return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:of, :shard)"), key))
+
+
+def owned_shards(books: Connection) -> frozenset[str]:
+    """Return the shards that some process holds now; of a SQLite file there is nothing to be known."""
+    if books.dialect.name != "postgresql":
+        return frozenset()
+    held = books.scalars(_LOCKED, {"of": schema.APPLICATION_ID, "shards": SHARDS})
+    return frozenset(f"{shard:02x}" for shard in held)
 
 
 def raw(connection: Connection) -> sqlite3.Connection:

@@ -146,19 +146,24 @@ def recompute(
         if check:
             _report(work.check(station), work.check_rollups(station), as_json)
             return
-        try:
-            _recompute_here(places, work, station)
-        except StoreInUse:
+        if not _recomputed_here(places, work, station):
             asked = work.ask(station)
             typer.echo(json.dumps({"asked": asked}) if as_json else f"the service makes {asked} stations again")
             return
     typer.echo(json.dumps({"recomputed": True}) if as_json else "all layers are made again")
 
 
-def _recompute_here(places: Places, work: Recompute, station: str | None) -> None:
-    with places.store() as store, Progress(transient=True) as progress:
-        task = progress.add_task("stations", total=None)
-        work.run(store, station, lambda done, of: progress.update(task, completed=done, total=of))
+def _recomputed_here(places: Places, work: Recompute, station: str | None) -> bool:
+    """Do it, and return False when the store is another process's."""
+    if work.is_for_workers():
+        return False
+    try:
+        with places.store() as store, Progress(transient=True) as progress:
+            task = progress.add_task("stations", total=None)
+            work.run(store, station, lambda done, of: progress.update(task, completed=done, total=of))
+    except StoreInUse:
+        return False
+    return True
 
 
 def _report(layers: dict[str, int], rollups: dict[str, int], as_json: bool) -> None:

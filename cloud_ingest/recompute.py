@@ -16,7 +16,7 @@ from cloud_ingest.book_names import moment_of
 from cloud_ingest.calibrations import ALWAYS, read_calibrations
 from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import Layer, SeriesKey, read_series
-from cloud_ingest.database import Database, changing, person_changes
+from cloud_ingest.database import Database, changing, owned_shards, person_changes
 from cloud_ingest.errors import StoreRefused
 from cloud_ingest.layers import BLOCK_S
 from cloud_ingest.observations import Moment, Observations, ObservationStore
@@ -59,6 +59,14 @@ class Recompute:
 
     def __exit__(self, *_: object) -> None:
         self._reader.close()
+
+    def is_for_workers(self) -> bool:
+        """Return whether workers run that should be asked: a store opened beside them would take what the others of
+        them need when they start."""
+        if self._database.file is not None:
+            return False
+        with changing(self._database) as books, books.begin():
+            return bool(owned_shards(books))
 
     def ask(self, station: str | None) -> int:
         """Have the running service do it; return how many stations were asked for."""

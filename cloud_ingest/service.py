@@ -32,7 +32,7 @@ from cloud_ingest.commanding.database import open_book
 from cloud_ingest.commanding.publisher import Publisher
 from cloud_ingest.compaction import Compaction
 from cloud_ingest.configuration import CloudConfiguration
-from cloud_ingest.database import Database
+from cloud_ingest.database import Database, owned_shards
 from cloud_ingest.errors import CloudError
 from cloud_ingest.gateway_messages import GatewayMessages, Handler
 from cloud_ingest.health import Disk, health
@@ -52,7 +52,7 @@ from cloud_ingest.store import Store
 from cloud_ingest.subscriber import Inbox, Subscribers
 from cloud_ingest.warnings_taken import WarningTaker
 from cloud_ingest.worker import IngestWorker
-from cloud_ingest.workers import ALL_SHARDS, Heartbeat, WorkersState, owned_shards, said_by_workers
+from cloud_ingest.workers import ALL_SHARDS, Heartbeat, WorkersState, said_by_workers
 from station_config.clock import Clock
 from station_config.instruments import load_instruments
 from station_config.network import load_network

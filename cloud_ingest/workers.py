@@ -13,10 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, select
 
 from cloud_ingest import book_tables as tables
-from cloud_ingest import schema
 from cloud_ingest.database import Database, changing, insert_into
 from cloud_ingest.errors import CloudError
 from cloud_ingest.topics import SHARDS
@@ -27,11 +26,6 @@ SILENT_S = 30.0
 FORGOTTEN_S = 7 * 86400
 LAG_LIMIT_S = 30.0
 ALL_SHARDS = frozenset(f"{shard:02x}" for shard in range(SHARDS))
-
-_LOCKED = text(
-    "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = :of AND objsubid = 2"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid < :shards"
-)
 
 
 @dataclass(frozen=True)
@@ -73,14 +67,6 @@ def shards_in_words(shards: Collection[str]) -> str:
     ends = [one for one, after in pairwise([*numbers, -2]) if after != one + 1]
     runs = zip(begins, ends, strict=True)
     return ",".join(f"{first:02x}" if first == last else f"{first:02x}-{last:02x}" for first, last in runs)
-
-
-def owned_shards(books: Connection) -> frozenset[str]:
-    """Return the shards that some process holds now; of a SQLite file there is nothing to be known."""
-    if books.dialect.name != "postgresql":
-        return frozenset()
-    held = books.scalars(_LOCKED, {"of": schema.APPLICATION_ID, "shards": SHARDS})
-    return frozenset(f"{shard:02x}" for shard in held)
 
 
 def said_by_workers(books: Connection) -> list[WorkerSaid]:

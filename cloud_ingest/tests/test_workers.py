@@ -20,17 +20,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 from sqlalchemy import URL
+from typer.testing import CliRunner
 
+from cloud_ingest.columns import SeriesKey
+from cloud_ingest.commands import app
 from cloud_ingest.configuration import load_configuration
 from cloud_ingest.places import Places, opened_places
 from cloud_ingest.registry import Registry
 from cloud_ingest.review import Review
+from cloud_ingest.review_spans import Depth
 from cloud_ingest.roles import ingesting
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.answers import differences, everything
 from cloud_ingest.tests.field import Broker, batch, free_port, minute, records_topic
 from cloud_ingest.tests.influx_server import InfluxServer
 from cloud_ingest.tests.traffic import BEGIN, MINUTES, NETWORK_OF_FOUR, PRESENT, STATIONS, traffic
+from cloud_ingest.topics import shard_of
 from cloud_ingest.workers import (
     ALL_SHARDS,
     WorkerSaid,
@@ -190,7 +195,6 @@ def processes() -> Iterator[list[Process]]:
         one.kill()
 
 
-@pytest.mark.soak  # nine processes: everyday's is test_two_stores.py's, in one
 def test_two_workers_over_split_shards_give_the_same_database_as_one(
     sites: tuple[Site, Site], broker: Broker, processes: list[Process]
 ) -> None:
@@ -245,6 +249,30 @@ def test_shards_that_another_worker_has_are_refused_with_words(
     assert (code, "books in PostgreSQL" in text) == (2, True)
     code, text = Process(many.folder, "ingest", "--shards", "00-7f").once()
     assert (code, "00 to 3f" in text) == (2, True)
+
+
+def test_recompute_asks_running_workers_and_takes_no_shard_from_one_that_starts(
+    sites: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, many = sites
+
+    def refused(*_: object) -> None:
+        pytest.fail("it takes shards")
+
+    command = ["recompute", "--config", str(many.folder / "cloud.toml"), "--json"]
+    with (
+        opened_places(load_configuration(many.folder / "cloud.toml")) as places,
+        places.store({shard_of("xuan-hoa")}) as store,
+    ):
+        with store.transaction() as transaction:
+            transaction.series_number(SeriesKey("xuan-hoa", 1, 34))
+        with monkeypatch.context() as patched:
+            patched.setattr(Places, "store", refused)
+            done = CliRunner().invoke(app, command)
+        assert (done.exit_code, json.loads(done.stdout)) == (0, {"asked": 1})
+        with store.transaction() as transaction:
+            assert [span.station for span in transaction.waiting_spans(Depth.SETTLE)] == ["xuan-hoa"]
+    assert json.loads(CliRunner().invoke(app, command).stdout) == {"recomputed": True}
 
 
 def test_a_worker_subscribes_to_its_shards_and_to_losses() -> None:
