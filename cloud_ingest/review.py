@@ -27,7 +27,7 @@ from cloud_ingest.quality import worst
 from cloud_ingest.registry import Registry
 from cloud_ingest.review_spans import PAST_S, Depth, Span
 from cloud_ingest.store import Store
-from cloud_ingest.transaction import Transaction
+from cloud_ingest.transaction import Latest, Transaction
 from firmware.record import FAIL
 from station_config.calibration import Calibration
 
@@ -99,12 +99,13 @@ class Review:
 
     def _rework(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing]:
         made = made_layers(self.store, transaction, self.registry, span, depth, self.store.calibrations)
-        changed = dict(differences(self.store, transaction, span, made, depth))
+        compared = list(_compared(self.store, transaction, span, made, depth))
+        changed = {key: _take(layer, other) for key, layer, other in compared if other.any()}
         for key, layer in changed.items():
             number = transaction.series_number(key)
             transaction.log.put_layer(number, layer, derived=key not in made.counted)
         self._hand_on_failed(transaction, changed)
-        return list(self._newest(transaction, changed))
+        return list(self._newest(transaction, {key: layer for key, layer, _ in compared}))
 
     def _hand_on_failed(self, transaction: Transaction, changed: dict[SeriesKey, Layer]) -> None:
         """Have the alerts see what has failed now: they may have acted on it."""
@@ -119,20 +120,29 @@ class Review:
             rows = np.concatenate(parts)
             transaction.add_arrivals(rows[np.argsort(rows["time"], kind="stable")])
 
-    def _newest(self, transaction: Transaction, changed: dict[SeriesKey, Layer]) -> Iterable[Outgoing]:
-        for key, layer in changed.items():
-            number = self.store.series[key]
-            at = np.flatnonzero(layer.time == self.store.latest_times.get(number, -1))
+    def _newest(self, transaction: Transaction, layers: dict[SeriesKey, Layer]) -> Iterable[Outgoing]:
+        """Put the newest values right. Layers that are stored as they should be say nothing of them: a store of its own
+        may have had them from a transaction that failed."""
+        newest = {key: self._latest_row(key, layer) for key, layer in layers.items()}
+        known = transaction.latest(self.store.series[key] for key, row in newest.items() if row is not None)
+        for key, row in newest.items():
             parameter = self.registry.parameter(key.parameter)
-            if not len(at) or parameter is None:
+            if row is None or parameter is None or known.get(self.store.series[key]) == row:
                 continue
-            row = int(at[0])
-            value = None if np.isnan(layer.value[row]) else float(layer.value[row])
-            time_s, flag = int(layer.time[row]), int(layer.flag[row])
-            transaction.put_latest(number, time_s, value, flag, int(layer.failed[row]))
+            transaction.put_latest(self.store.series[key], *row)
+            time_s, value, flag, _ = row
             shown = None if value is None else round(value, parameter.decimals)
             message = topics.live_message(shown, parameter.unit, flag, time_s, key.sensor)
             yield topics.live_topic(key.station, parameter.name), message
+
+    def _latest_row(self, key: SeriesKey, layer: Layer) -> Latest | None:
+        """Return what the layer says of the series' newest time; None when that is not in it."""
+        at = np.flatnonzero(layer.time == self.store.latest_times.get(self.store.series.get(key, -1), -1))
+        if not len(at):
+            return None
+        row = int(at[0])
+        value = None if np.isnan(layer.value[row]) else float(layer.value[row])
+        return int(layer.time[row]), value, int(layer.flag[row]), int(layer.failed[row])
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,15 @@ def differences(
     store: Numbered, transaction: Logged, span: Span, made: Made, depth: Depth
 ) -> Iterable[tuple[SeriesKey, Layer]]:
     """Yield what is stored otherwise, or not at all, within the span."""
+    for key, layer, other in _compared(store, transaction, span, made, depth):
+        if other.any():
+            yield key, _take(layer, other)
+
+
+def _compared(
+    store: Numbered, transaction: Logged, span: Span, made: Made, depth: Depth
+) -> Iterable[tuple[SeriesKey, Layer, Mask]]:
+    """Yield each layer within the span as it should be stored, and which of its rows are not."""
     numbers = {key: store.series.get(key) for key in made.layers}
     stored = transaction.log.layers(
         [number for number in numbers.values() if number is not None], span.first, span.last
@@ -189,9 +208,7 @@ def differences(
         now = stored.get(number) if number is not None else None
         if now is not None and depth is Depth.SOON:
             wanted = _with_slow_tests(wanted, now)
-        other = _is_other(wanted, now, derived=key not in made.counted)
-        if other.any():
-            yield key, _take(wanted, other)
+        yield key, wanted, _is_other(wanted, now, derived=key not in made.counted)
 
 
 def _with_slow_tests(layer: Layer, stored: Layer) -> Layer:

@@ -34,6 +34,7 @@ from cloud_ingest.columns import (
 )
 from cloud_ingest.database import (
     Lock,
+    among,
     insert_into,
     lock,
 )
@@ -50,6 +51,8 @@ from firmware.record import BATCH_HEADER_SIZE, SIZE
 
 if TYPE_CHECKING:
     from cloud_ingest.store import Store
+
+Latest = tuple[int, float | None, int, int]  # time, value, flag, failed
 
 STORED, UNUSABLE = 1, 2
 
@@ -71,7 +74,7 @@ class Transaction:
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
         self._raw: list[dict[str, object]] = []
         self._shelved = False
-        self._latest: dict[int, dict[str, object]] = {}
+        self._latest: dict[int, Latest] = {}
         self._spans: dict[str, tuple[int, int]] = {}
         self._counted: dict[tuple[str, int], int] = {}  # what to add to a column of a journal
         self._arrivals: list[Arrivals] = []
@@ -240,8 +243,22 @@ class Transaction:
         if time_s < self._store.latest_times.get(series, 0):
             return False
         self._store.latest_times[series] = time_s
-        self._latest[series] = {"series": series, "time": time_s, "value": value, "flag": flag, "failed": failed}
+        self._latest[series] = (time_s, value, flag, failed)
         return True
+
+    def latest(self, series: Iterable[int]) -> dict[int, Latest]:
+        """Return the newest values that are known of these series."""
+        c = tables.latest.c
+        wanted = set(series)
+        if not wanted:
+            return {}
+        rows = self._db.execute(
+            select(c.series, c.time, c.value, c.flag, c.failed).where(among(self._db, c.series, wanted))
+        )
+        known: dict[int, Latest] = {
+            number: (time_s, value, flag, failed) for number, time_s, value, flag, failed in rows
+        }
+        return known | {number: self._latest[number] for number in wanted & self._latest.keys()}
 
     def to_review(self, station: str, first: int, last: int) -> None:
         """Note that a station's layers from first to last (times) have to be made again."""
@@ -319,7 +336,9 @@ class Transaction:
         insert = insert_into(self._db, tables.latest)
         newer = {name: insert.excluded[name] for name in ("time", "value", "flag", "failed")}
         upsert = insert.on_conflict_do_update(index_elements=["series"], set_=newer)
-        self._db.execute(upsert, list(self._latest.values()))
+        names = ("time", "value", "flag", "failed")
+        rows = [{"series": number} | dict(zip(names, row, strict=True)) for number, row in self._latest.items()]
+        self._db.execute(upsert, rows)
 
     def _flush_spans(self) -> None:
         ask_for_review(self._db, self._spans)
