@@ -20,11 +20,17 @@ def test_a_leak_is_told_from_noise_and_warming_up() -> None:
     noise = np.random.default_rng(1).normal(0.0, 3.0, 100)
     warming = np.minimum(days * 300.0, 90.0)
     files = np.full(100, 20.0)
-    steady = trend("cloud", np.column_stack((days, warming + noise, files)))
-    leaking = trend("cloud", np.column_stack((days, warming + noise + 25.0 * days, files + np.floor(days * 10))))
+    steady = trend("gateway", np.column_stack((days, warming + noise, files)))
+    leaking = trend("gateway", np.column_stack((days, warming + noise + 25.0 * days, files + np.floor(days * 10))))
     assert steady.faults == []
     assert len(leaking.faults) == 2
     assert leaking.mib_a_day == pytest.approx(25.0, abs=6.0)
+
+
+def test_a_page_cache_that_fills_is_no_leak_and_hides_none() -> None:
+    days, files = np.linspace(0.01, 1.0, 100), np.full(100, 20.0)
+    filling, leaking = (trend("cloud", np.column_stack((days, 100.0 + more * days, files))) for more in (40.0, 70.0))
+    assert (len(filling.faults), len(leaking.faults)) == (0, 1)
 
 
 @pytest.mark.soak
