@@ -30,7 +30,8 @@ def read_state(path=STATE):
     try:
         with open(path, "rb") as file:
             raw = file.read(16)
-        return raw[:4].decode() if seal(raw[:4].decode()) == raw else "a-0-"
+        text = raw[:4].decode()
+        return text if len(text) == 4 and text[2].isdigit() and seal(text) == raw else "a-0-"
     except (OSError, ValueError):
         return "a-0-"
 

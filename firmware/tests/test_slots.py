@@ -25,6 +25,13 @@ def test_a_board_without_a_state_starts_slot_a_then_b(state):
     assert loader.choose(state) == ("a", "b")
 
 
+@pytest.mark.parametrize("text", ["é01", "ab-", "abx-", "a-\u0663-"])
+def test_a_state_that_is_sealed_and_says_nothing_counts_as_none(state: str, text: str) -> None:
+    with open(state, "wb") as file:
+        file.write(loader.seal(text))
+    assert loader.choose(state) == ("a", "b")
+
+
 @pytest.mark.parametrize("damage", [b"", b"b-0-", b"b-0-xxxx", b"\xff" * 8, b"b-0-" + bytes(12)])
 def test_a_damaged_state_is_none(state, damage):
     with open(state, "wb") as file:
