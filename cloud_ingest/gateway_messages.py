@@ -8,6 +8,7 @@ and only then the gateway forgets it. Handling an id a second time must change n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -75,11 +76,14 @@ class GatewayMessages:
         handler(gateway, message)
 
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # a backslash that is not itself escaped
+
+
 def decode_message(payload: bytes) -> GatewayMessage:
     """Return the message in a payload. Raises Unreadable."""
     if len(payload) > PAYLOAD_BYTES_AT_MOST:
         raise Unreadable(f"{len(payload)} bytes; at most {PAYLOAD_BYTES_AT_MOST} are read")
-    if rb"\u0000" in payload:
+    if _NUL.search(payload):
         raise Unreadable("a text with the character NUL in it; no database keeps that")
     try:
         envelope = _Envelope.model_validate_json(payload)

@@ -305,6 +305,15 @@ def _as_json(body: Mapping[str, object]) -> str:
     if body.keys() & {"id", "at"}:
         raise MessageInvalid('the body may not say "id" or "at": the message itself does')
     try:
-        return json.dumps(dict(body), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_without_nul(dict(body)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageInvalid(f"the body is not JSON: {error}") from None
+
+
+def _without_nul(value: object) -> object:
+    """Show NUL as ␀: no database at the other end keeps it, and the message must not be refused for it."""
+    if isinstance(value, str):
+        return value.replace("\0", "␀")
+    if isinstance(value, Mapping):
+        return {_without_nul(key): _without_nul(one) for key, one in value.items()}
+    return [_without_nul(one) for one in value] if isinstance(value, list | tuple) else value

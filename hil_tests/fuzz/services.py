@@ -53,7 +53,7 @@ _FAULTS = {"type": "object", "additionalProperties": False, "properties": {"refu
 _MESSAGE = {"type": "object", "required": ["id", "to", "text"], "properties": {
     "id": {"type": "string", "minLength": 1, "maxLength": 100},
     "to": {"type": "string", "pattern": r"^\+[1-9]\d{7,14}$"},
-    "text": {"type": "string", "minLength": 1, "maxLength": 200}}}  # fmt: skip
+    "text": {"type": "string", "minLength": 1, "maxLength": 1600}}}  # fmt: skip
 #: What of the phone schemathesis is told. Of the faults it sets only refusals: others are 5xx, or a minute's silence.
 PHONE: dict[str, Any] = {
     "openapi": "3.1.0",
