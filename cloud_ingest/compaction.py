@@ -10,7 +10,6 @@ and nothing has to be remembered: the log itself says what there is to do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from cloud_ingest.chunked_log import ChunkedLog
 from cloud_ingest.chunks import COLUMNS
 from cloud_ingest.columns import Ints
 from cloud_ingest.observations import Logged
+from cloud_ingest.pace import Pace
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.rollup_marks import BLOCK_S
 from cloud_ingest.store import Store
@@ -33,7 +33,6 @@ ROWS_AT_ONCE = 20_000  # out of the log in one transaction
 ROWS_REMEMBERED = 2_000_000  # 16 bytes each
 LOOK_EVERY_S = 3600.0
 BUDGET_S = 0.1  # of one step; then the messages that wait are stored
-BUSY_EVERY_S = 2.0
 
 Told = Callable[[int, int], None]  # rows packed so far, the day that is at work (unix seconds)
 
@@ -68,30 +67,19 @@ class Compaction:
     rows_packed: int = field(default=0, init=False)
     _day: _Day | None = field(default=None, init=False)
     _since: int = field(default=0, init=False)  # days before are done, this time round
-    _next: float = field(default=0.0, init=False)
+    _pace: Pace = field(default_factory=lambda: Pace(BUDGET_S, LOOK_EVERY_S), init=False)
 
     def step(self, now_s: float, *, busy: bool = False, clock_s: float | None = None) -> int:
         """Do pieces for a tenth of a second, or while ingest is busy one now and then; return how many.
 
         now_s: unix seconds; clock_s: monotonic. Raises StoreUnavailable, ChunkDamaged.
         """
-        begun = time.monotonic() if clock_s is None else clock_s
-        if begun < self._next:
-            return 0
-        pieces = 0
-        while self._piece(int(now_s) - CLOSED_AFTER_S):
-            pieces += 1
-            if busy:
-                self._next = begun + BUSY_EVERY_S
-                return pieces
-            if time.monotonic() - begun > BUDGET_S:
-                return pieces
-        self._next = begun + LOOK_EVERY_S
-        return pieces
+        closed_s = int(now_s) - CLOSED_AFTER_S
+        return self._pace.turn(lambda: self._piece(closed_s), busy=busy, clock_s=clock_s)
 
     def is_due(self, clock_s: float | None = None) -> bool:
         """Return whether a step would look for more."""
-        return (time.monotonic() if clock_s is None else clock_s) >= self._next
+        return self._pace.is_due(clock_s)
 
     def finish(self, now_s: float, told: Told | None = None) -> int:
         """Pack all that is closed and settled; return how many pieces that were."""

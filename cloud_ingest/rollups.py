@@ -8,7 +8,6 @@ reading transaction. So an answer never depends on how far the work has come.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from cloud_ingest.aggregates import USABLE, Buckets, combined, of_rows, wind_of
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.local_time import By, days_between, end_of, starts_of, widened
 from cloud_ingest.observations import Observations
+from cloud_ingest.pace import Pace
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_marks import BLOCK_S
 from cloud_ingest.store import Store
@@ -28,7 +28,6 @@ CLOSED_AFTER_S = 1800  # what comes later makes a block anew
 SERIES_AT_ONCE = 64
 LOOK_EVERY_S = 60.0
 BUDGET_S = 0.2  # of one step; then the messages that wait are stored
-BUSY_EVERY_S = 2.0
 SPEED_OF = {"wind_from_direction": "wind_speed"}
 
 Span = tuple[int, int]  # first < time <= last
@@ -71,7 +70,7 @@ class Rollups:
 
     store: Store
     registry: Registry
-    _next: float = field(default=0.0, init=False)
+    _pace: Pace = field(default_factory=lambda: Pace(BUDGET_S, LOOK_EVERY_S), init=False)
     _checked: bool = field(default=False, init=False)
 
     def step(self, now_s: float, *, busy: bool = False, clock_s: float | None = None) -> int:
@@ -79,23 +78,12 @@ class Rollups:
 
         now_s: unix seconds; clock_s: monotonic. Raises StoreUnavailable.
         """
-        begun = time.monotonic() if clock_s is None else clock_s
-        if begun < self._next:
-            return 0
-        pieces = 0
-        while self._piece(int(now_s) - CLOSED_AFTER_S):
-            pieces += 1
-            if busy:
-                self._next = begun + BUSY_EVERY_S
-                return pieces
-            if time.monotonic() - begun > BUDGET_S:
-                return pieces
-        self._next = begun + LOOK_EVERY_S
-        return pieces
+        closed_s = int(now_s) - CLOSED_AFTER_S
+        return self._pace.turn(lambda: self._piece(closed_s), busy=busy, clock_s=clock_s)
 
     def is_due(self, clock_s: float | None = None) -> bool:
         """Return whether a step would look for more."""
-        return (time.monotonic() if clock_s is None else clock_s) >= self._next
+        return self._pace.is_due(clock_s)
 
     def finish(self, now_s: float) -> int:
         """Make all closed blocks anew; return how many pieces that were."""

@@ -100,7 +100,7 @@ class Store:
                 self._connect(time.monotonic() + SHARDS_WITHIN_S)
             with self.transaction():
                 pass
-        except BaseException:
+        except BaseException:  # whatever it was, Ctrl-C too: no lock stays taken; it is raised on
             self.close()
             raise
         return self
@@ -191,7 +191,7 @@ class Store:
             schema.prepare_postgresql(db)
             if db.dialect.name == "postgresql":
                 self._take_shards(db, shards_until)
-        except BaseException:
+        except BaseException:  # whatever it was: the shards taken so far are given back; it is raised on
             db.invalidate()
             db.close()
             raise

@@ -64,7 +64,7 @@ class LineStore:
             series, future = self._waiting.popleft()
             try:
                 self._stored[series] = future.result()
-            except BaseException:
+            except BaseException:  # whatever the other thread met: what is not stored is asked again; it is raised on
                 self._forget_what_is_not_stored()
                 raise
 

@@ -33,7 +33,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         ) from error
     try:
         _prepare(connection, path)
-    except BaseException:
+    except BaseException:  # whatever it was, the file is not left open; it is raised on
         connection.close()
         raise
     return connection

@@ -54,7 +54,7 @@ class CommandChain:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # whatever it was, no process stays; it is raised on
             self._stack.close()
             raise
         return self

@@ -108,7 +108,7 @@ class Board:
             yield
         except BoardSilent:
             raise  # nobody there to be reset
-        except BaseException:
+        except BaseException:  # whatever it was, Ctrl-C too: the board is not left stopped; it is raised on
             with contextlib.suppress(BoardError):
                 self.enter_repl()  # whatever ran was broken off in the middle
                 self._forget_maintenance()

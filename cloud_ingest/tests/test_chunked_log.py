@@ -160,7 +160,7 @@ def do(store: Store, model: Model, work: Compaction, action: tuple[Any, ...]) ->
     kind, what, times, how = action
     if kind == "compact":
         for _ in range(times):
-            if not work.step(DAY0 + what * 86400 + CLOSED_AFTER_S, busy=True, clock_s=work._next):
+            if not work.step(DAY0 + what * 86400 + CLOSED_AFTER_S, busy=True, clock_s=work._pace.next_s):
                 break
         return
     with store.transaction() as transaction:

@@ -201,7 +201,7 @@ class DirectJournal:
                 (after.next_seq, after.stored_through, after.configuration_hash),
             )
             sql.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever it was, nothing of it stays in the file; it is raised on
             if sql.in_transaction:
                 sql.execute("ROLLBACK")
             raise
