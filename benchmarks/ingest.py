@@ -37,6 +37,7 @@ RECORDS = {600: 1_500_000, 13: 600_000, 1: 60_000}
 STATIONS = 50
 DAY_STATIONS = 200
 WITHIN_S = 300.0
+LONGEST_BATCH = 0xFFFF
 
 
 class Load(NamedTuple):
@@ -221,10 +222,17 @@ def _groups(source: Iterator[Message]) -> Iterator[list[Message]]:
         yield group
 
 
+def _size(text: str) -> int:
+    size = int(text)
+    if not 1 <= size <= LONGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"a batch has 1 to {LONGEST_BATCH} records")
+    return size
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, action="append", help="records per batch; again for more (600, 13 and 1)")
+    parser.add_argument("--size", type=_size, action="append", help="records per batch; again for more (600, 13 and 1)")
     parser.add_argument("--records", type=int, help="how many in all")
     parser.add_argument("--stations", type=int, default=STATIONS)
     parser.add_argument("--backlog", action="store_true", help="a day of 200 stations")
