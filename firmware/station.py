@@ -58,6 +58,7 @@ class Station:
         self._steps = 0
         self._interval_number = 0
         self._waiting = []  # records made and not stored yet
+        self._has_closed = False  # intervals, since records were stored last
         self._came_round_ms = {}  # loop: when it last did
 
     async def run(self, uplink, watchdog):
@@ -139,16 +140,30 @@ class Station:
             self._store([self._event(EVENT_CLOCK_SET, -jump_s)])
 
     async def _record_once(self):
+        self._close_ended()
+        if not self._has_closed:
+            await self._ticks.sleep_ms(_LOOK_MS)
+            return
+        self._has_closed = False
+        try:
+            self._store([])
+        finally:
+            self._close_ended()  # ends that passed while a slow flash wrote: what is sampled next is none of theirs
+        gc.collect()
+        await self._ticks.sleep_ms(0)  # nor must a flash slower than the interval keep the others waiting for ever
+
+    def _close_ended(self):
+        # Give every interval that has ended its records, as long as few enough wait to be stored.
         self._look_at_clock()
         if self._steps != self.clock.steps:
             self._steps = self.clock.steps
             self._intervals.clock_moved(self.clock.now())
-        end = self._intervals.due(self.clock.now())
-        if end is None:
-            await self._ticks.sleep_ms(_LOOK_MS)
-            return
-        self._store(self._close_interval(end))
-        gc.collect()
+        while len(self._waiting) <= _MOST_WAITING:
+            end = self._intervals.due(self.clock.now())
+            if end is None:
+                return
+            self._waiting = self._waiting + self._close_interval(end)
+            self._has_closed = True
 
     def _close_interval(self, end):
         entries = []
@@ -175,18 +190,20 @@ class Station:
 
     def _store(self, entries):
         # Records that cannot be stored now wait for the next interval.
-        self._waiting = self._waiting + entries if self._waiting else entries
-        if len(self._waiting) > _MOST_WAITING:
-            self._log.write("flash takes no records: %d lost" % (len(self._waiting) - _MOST_WAITING))
-            self._waiting = self._waiting[-_MOST_WAITING:]
+        self._waiting = self._waiting + entries
         if not self._waiting:
             return
         try:
             self.journal.append(self._waiting)
         except JournalError as error:
-            self._waiting = self._waiting[error.stored :]
+            self._keep_waiting(self._waiting[error.stored :])
             raise
         self._waiting = []
+
+    def _keep_waiting(self, entries):
+        if len(entries) > _MOST_WAITING:
+            self._log.write("flash takes no records: %d lost" % (len(entries) - _MOST_WAITING))
+        self._waiting = entries[-_MOST_WAITING:]
 
     def free_heap_kib(self):
         return free_heap() // 1024

@@ -170,6 +170,25 @@ def test_a_late_loop_still_ends_every_interval(instruments):
     assert [(time - NOW, flag) for time, _, flag in of(parts, 34)] == [(60, 2), (120, 2), (180, 9), (240, 9), (300, 9)]
 
 
+def test_a_flash_slower_than_the_interval_dates_no_sample_early(instruments):
+    parts = station_of(instruments)
+    heard = []
+    parts.uart._answer = lambda question: (heard.append(parts.wall.seconds), instruments.answer(question))[1]
+    append = parts.journal.append
+
+    def slow_append(entries):
+        append(entries)
+        parts.wall.seconds += 150
+
+    parts.journal.append = slow_append
+    parts.run_for(70)
+    ends = [time for time, _, _ in of(parts, 34)]
+    good = [time for time, _, flag in of(parts, 34) if flag == 2]
+    assert ends == list(range(ends[0], ends[-1] + 60, 60))
+    assert len(good) > 10
+    assert [end for end in good if not any(end - 60 <= at <= end for at in heard)] == []
+
+
 def test_before_the_clock_is_set_records_carry_seconds_since_boot(instruments):
     parts = station_of(instruments, seconds=0)
     parts.run_for(120)
