@@ -28,6 +28,7 @@ SHORTEST_LENGTH, LONGEST_LENGTH = 3, 254  # unit, function, one byte; a frame ha
 TRANSACTIONS = 1 << 16
 READS_AT_MOST = 16  # before a question: whoever talks without end is not listened to for ever
 REFUSED = 0x80
+READING = frozenset({1, 2, 3, 4})  # functions that change nothing, however often they are asked
 MARGIN = 2  # a late answer is waited for this many times the longest time seen
 
 _DECODER = DecodePDU(False)
@@ -82,18 +83,35 @@ class TcpClient:
         with self._transport.turn:
             for _ in range(retries):
                 try:
-                    return self._exchange_once(unit, question)
+                    return self._exchange_anew(unit, question)
                 except NoAnswer:
                     continue
-            return self._exchange_once(unit, question)
+            return self._exchange_anew(unit, question)
 
-    def _open(self) -> None:
-        if not self._transport.is_usable():
-            self._transport.open()
-            self._received.clear()
+    def _exchange_anew(self, unit: int, question: bytes) -> bytes:
+        """Exchange, once more on a new connection where the old one ended while a reading question was on its way.
+
+        Some converters close after each answer: whether that shows before the next question is a matter of luck. A
+        writing question may have been carried out, so it is not asked again.
+        """
+        is_new = self._open()
+        try:
+            return self._exchange_once(unit, question)
+        except ConnectionLost:
+            if is_new or question[0] not in READING:
+                raise
+        self._open()
+        return self._exchange_once(unit, question)
+
+    def _open(self) -> bool:
+        """Connect if there is no connection that can be used; say whether it is a new one. Raises LineUnavailable."""
+        if self._transport.is_usable():
+            return False
+        self._transport.open()
+        self._received.clear()
+        return True
 
     def _exchange_once(self, unit: int, question: bytes) -> bytes:
-        self._open()
         counters = self.counters(unit)
         self._transaction = (self._transaction + 1) % TRANSACTIONS
         counters.questions += 1

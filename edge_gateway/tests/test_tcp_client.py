@@ -194,6 +194,22 @@ def test_a_connection_that_was_closed_while_nobody_asked_is_made_anew() -> None:
         assert server.connections == 4
 
 
+@pytest.mark.parametrize(("function", "asked"), [(4, 3), (6, 2)], ids=["a reading is", "a writing may have been done"])
+def test_a_connection_that_ends_upon_a_question_is_made_anew_and_only_a_reading_is_repeated(
+    function: int, asked: int
+) -> None:
+    def second_time(question: Question) -> list[Piece]:
+        if len(server.questions) == 2:
+            return [Piece(b"", then_close=True)]
+        return [Piece(framed(question.transaction, question.unit, registers(7, function=function)))]
+
+    with LyingServer(second_time) as server, client_of(server) as client:
+        client.exchange(1, bytes((function, 0, 0, 0, 1)))
+        with suppress(ConnectionLost):
+            client.exchange(1, bytes((function, 0, 0, 0, 1)))
+        assert len(server.questions) == asked
+
+
 def test_nobody_there_is_a_line_that_cannot_be_used() -> None:
     link = StationLink(line(f"tcp://127.0.0.1:{free_port()}"))
 
