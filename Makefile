@@ -47,9 +47,10 @@ fuzz:  ## fuzz every parser, two at a time (MINUTES=10 SEED=7, ARGS="network-tom
 	@.ci/setup test
 	@$(BIN)/python -m hil_tests.fuzz --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
-soak:  ## the long runs: a station's 100,000 sample cycles, and what else is marked so
+soak:  ## the long runs: a station's 100,000 sample cycles, what else is marked so, all properties with new inputs
 	@.ci/setup test
 	@$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
+	@$(BIN)/python -m pytest -m "hypothesis and not soak" --hypothesis-profile searching -n 3 --dist loadfile $(ARGS)
 
 format:  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -28,11 +28,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 from benchmarks.gateways.arrival import Arrival, Broker, Unavailable
 from benchmarks.gateways.rivals import RIVALS, Load, Rival, provide_thingsboard
+from station_config.free_ports import free_ports
 
 STEADY = {"lines": 5, "devices": 50, "values": 10, "period_s": 1.0}
 MOST = {"lines": 4, "devices": 100, "values": 10, "period_s": 0.1}
@@ -202,17 +202,6 @@ def source(ports: list[int], rate: float, serial_lines: int = 0, most: int = 200
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports nobody listens on now."""
-    probes = [socket() for _ in range(number)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def show(lives: list[Life], mosts: list[Most]) -> None:

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.gateway import free_ports, source, wait
+from benchmarks.gateway import source, wait
 from benchmarks.gateways.arrival import Arrival, Broker, Unavailable
 from edge_gateway.outbox_reader import OutboxReader
+from station_config.free_ports import free_ports
 
 LINES, STATIONS = 3, 30
 MOST_MB = 80.0

@@ -23,12 +23,13 @@ import httpx
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from benchmarks.load.processes import Watch, free_port, mosquitto, process, python, wait_for
+from benchmarks.load.processes import Watch, mosquitto, process, python, wait_for
 from benchmarks.load.records import CHANNELS, T0, Message, messages, network
 from cloud_ingest.ingest import Ingest
 from cloud_ingest.registry import Registry
 from cloud_ingest.store import Store
 from cloud_ingest.worker import GROUP_BYTES
+from station_config.free_ports import free_port
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters

@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from benchmarks.load.processes import answers, free_port, process, wait_for
+from benchmarks.load.processes import answers, process, wait_for
 from cloud_ingest.columns import Observed, SeriesKey
 from cloud_ingest.store import Store
+from station_config.free_ports import free_port
 
 SERIES = 1000
 STATIONS = 50

@@ -39,6 +39,7 @@ from edge_gateway.slices import Series, Slice
 from edge_gateway.uplink import Uplink
 from firmware.record import SIZE, Record, encode
 from station_config.clock import SystemClock
+from station_config.free_ports import free_port
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters
@@ -70,19 +71,13 @@ sensors = [{ number = 1, instrument = "yosemitech-y520", address = 1 }]
 """
 
 
-def until(condition: Callable[[], object], what: str, deadline_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:
     pause = threading.Event()
     for _ in range(int(deadline_s / 0.02)):
         if condition():
             return
         pause.wait(0.02)
     raise AssertionError(f"{what}: not within {deadline_s} s")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:
@@ -106,7 +101,7 @@ class Broker:
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(5)
+            self._process.wait(60)
             self._process = None
 
     def _answers(self) -> bool:
@@ -143,7 +138,7 @@ class Chain(NamedTuple):
         reader.close()
         return found
 
-    def committed(self, deadline_s: float = 20.0) -> None:
+    def committed(self, deadline_s: float = 60.0) -> None:
         """Wait until nothing waits any more."""
         until(lambda: self.waiting() == 0, "the commit of everything", deadline_s)
 
@@ -193,7 +188,7 @@ def chain(
             inbox.close()
             uplink.wake()
             for thread in threads:
-                thread.join(30)
+                thread.join(60)
             subscriber.stop()
             uplink.close()
             outbox.close()

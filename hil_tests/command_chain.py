@@ -23,10 +23,11 @@ from hil_tests.workshop import NETWORK, STATIONS, Workshop
 from simulators.board import BoardSettings, VirtualBoard
 from simulators.broker import set_up_broker
 from simulators.processes import Program, Spawner, command, wait_for
-from simulators.site import accepts, free_ports
+from simulators.site import accepts
 from station_config.clock import BenchClock
 from station_config.command import AnyCommand, sign
 from station_config.command_keys import generate, load_private
+from station_config.free_ports import free_ports
 
 GATEWAY = "gw-go-cong"
 RATE = 40.0  # a trial of 15 minutes takes 22 s, in which a gateway can be killed and started again

@@ -32,7 +32,8 @@ from simulators.fleet.plan import FleetPlan
 from simulators.fleet.report import faults_of
 from simulators.fleet.servers import Servers
 from simulators.processes import command, wait_for
-from simulators.site import accepts, free_ports
+from simulators.site import accepts
+from station_config.free_ports import free_ports
 
 DAY_S = 86_400
 STATIONS, POLLED = 50, 3

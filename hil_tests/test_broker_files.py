@@ -17,7 +17,8 @@ from cloud_ingest.subscriber import Inbox, Subscribers
 from edge_gateway.configuration import BrokerConfiguration
 from edge_gateway.errors import BrokerRefused, BrokerUnreachable
 from edge_gateway.mqtt_session import MqttSession, Will
-from hil_tests.both_sides import Broker, chain, free_port, impatient, needs_mosquitto, until
+from hil_tests.both_sides import Broker, chain, impatient, needs_mosquitto, until
+from station_config.free_ports import free_port
 
 pytestmark = [
     needs_mosquitto,

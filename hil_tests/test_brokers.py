@@ -49,7 +49,7 @@ def test_when_the_first_broker_dies_records_go_by_the_second_and_back_when_it_re
         during = in_use(both)
         first.start()
         until(lambda: in_use(both) == 0, "the way back to the first choice")
-        until(lambda: both.subscriber.connected, "the cloud on both brokers again", 30)
+        until(lambda: both.subscriber.connected, "the cloud on both brokers again", 60)
         both.record(3001, 3500)
         both.committed(30)
         stored, duplicates = both.stored(), both.query("SELECT conflicts FROM journals")
@@ -154,7 +154,7 @@ def test_a_broker_that_forbids_messages_and_cuts_the_line_does_not_stop_the_reco
         with chain(tmp_path, impatient(port=broker.port), BrokerSettings(port=broker.port)) as both:
             both.say(1)
             both.record(1, 300)
-            until(lambda: both.stored() == list(range(1, 301)), "the records", 30)
+            until(lambda: both.stored() == list(range(1, 301)), "the records", 60)
             waiting = both.waiting()
     finally:
         broker.kill()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, batch, free_port, minutes, until
+from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, batch, minutes, until
 from cloud_ingest.tests.log_as_table import with_log
 from simulators.disk.shim import Faults, ShimMissing, environment
+from station_config.free_ports import free_port
 
 ROUNDS = ((errno.ENOSPC, 1000), (errno.EIO, 1000), (errno.EROFS, 1000), (errno.EIO, 100), (errno.ENOSPC, 30))
 RULES = '[[rule]]\nid = "rice"\nparameter = "salinity"\nthreshold = "rice"\n'

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import struct
 import subprocess
@@ -42,6 +41,7 @@ from simulators.board import BoardSettings, VirtualBoard
 from simulators.lines import Lines
 from simulators.processes import wait_for
 from station_config.clock import BenchClock
+from station_config.free_ports import free_port
 from station_config.parameters import load_parameters
 
 RATE = 40.0
@@ -87,7 +87,7 @@ def program(argv: list[str], clock: BenchClock) -> Iterator[dict[str, Any]]:
         yield json.loads(running.stdout.readline())
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(60)
         running.stdout.close()
 
 
@@ -147,12 +147,12 @@ port = {self.scada_port}
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(60)
 
     def log(self) -> str:
         return (self.folder / "gateway.log").read_text()
@@ -192,12 +192,6 @@ port = {self.scada_port}
             f"{number} more minutes",
             self.folder / "gateway.log",
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def minutes(records: list[Record]) -> set[int]:

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cloud_ingest.tests.field import Broker, a_cloud, free_port, until
+from cloud_ingest.tests.field import Broker, a_cloud, until
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.running import RunningGateway
+from station_config.free_ports import free_port
 
 JOURNAL = 0x1234ABCD
 
@@ -37,21 +38,21 @@ def test_after_a_restore_gateways_without_an_outbox_bring_what_the_backup_has_no
             gateway = RunningGateway(tmp_path / "gateway", line.port, broker.port, {"xuan-hoa": 11})
             try:
                 gateway.start()
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 30)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 60)
                 backup = tram_cloud("backup", *config, "--out", str(saved))
                 station.add(100)
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 30)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 60)
                 cloud.kill()
                 shutil.rmtree(state)
                 restored = tram_cloud("restore", str(saved), "--into", str(state), "--verify")
                 cloud.start()
                 station.add(10)
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 30)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 60)
                 missing = tram_cloud("audit", *config)
                 gateway.terminate()
                 gateway.outbox.rename(gateway.outbox.with_name("before-the-restore.sqlite"))
                 gateway.start()
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 210]], "what the backup has not", 30)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 210]], "what the backup has not", 60)
                 whole = tram_cloud("audit", *config)
             finally:
                 gateway.close()

@@ -106,7 +106,7 @@ def polled(workshop: Workshop, folder: Path) -> Iterator[Bench]:
                 yield Bench(board, poller, outbox, clock)
             finally:
                 stop.set()
-                thread.join(10)
+                thread.join(60)
                 outbox.close()
 
 

@@ -51,7 +51,7 @@ def program(*argv: str) -> Iterator[dict[str, Any]]:
         yield json.loads(running.stdout.readline())
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(60)
         running.stdout.close()
 
 
@@ -82,7 +82,7 @@ def polled(
         yield contacts, poller
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.fixture

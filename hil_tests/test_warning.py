@@ -17,7 +17,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     if find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     with Field(tmp_path_factory.mktemp("field")) as field:
-        field.until(field.caught_up, "the first records in the cloud", 40)
+        field.until(field.caught_up, "the first records in the cloud", 60)
         yield field
 
 
@@ -34,17 +34,17 @@ def fresh_again(field: Field) -> None:
     """Let the salt go while everything works, until the rule has cleared."""
     before = len(field.alerts())
     field.conductivity = FRESH
-    field.until(lambda: len(field.alerts()) > before and field.alerts()[-1]["kind"] == "cleared", "the all-clear", 30)
+    field.until(lambda: len(field.alerts()) > before and field.alerts()[-1]["kind"] == "cleared", "the all-clear", 60)
 
 
 def test_while_the_cloud_is_there_it_alone_tells(field: Field) -> None:
-    field.until(lambda: field.status()["modem"]["state"] == "ready", "the modem to be ready", 20)
+    field.until(lambda: field.status()["modem"]["state"] == "ready", "the modem to be ready", 60)
     before = told(field)
     field.conductivity = SALT
-    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell people", 30)
+    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell people", 60)
     field.minutes(7)
     fresh_again(field)
-    field.until(lambda: gained(field, before)[TAM] == (2, 0), "the cloud's all-clear", 30)
+    field.until(lambda: gained(field, before)[TAM] == (2, 0), "the cloud's all-clear", 60)
 
     assert gained(field, before) == {TAM: (2, 0), HOA: (2, 0), PUMP: (0, 0)}
     assert True not in field.siren()
@@ -67,8 +67,8 @@ def test_with_the_link_cut_the_gateway_tells_its_list_once_and_the_cloud_does_no
     assert shown["last_sent"]["channel"] in ("sms", "siren")
 
     field.link.cut(False)
-    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell those the gateway did not", 30)
-    field.until(field.caught_up, "the late records in the cloud", 40)
+    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell those the gateway did not", 60)
+    field.until(field.caught_up, "the late records in the cloud", 60)
     event = field.alerts()[-1]
     assert (event["kind"], event["via"], event["severity"]) == ("raised", "gw-go-cong", "severe")
     by_person = {(one["person"], one["channel"]): (one["status"], one["via"]) for one in event["deliveries"]}
@@ -78,8 +78,8 @@ def test_with_the_link_cut_the_gateway_tells_its_list_once_and_the_cloud_does_no
     assert by_person["siren", "siren"] == ("sent", "gw-go-cong")
 
     fresh_again(field)
-    field.until(lambda: gained(field, before)[PUMP] == (0, 2), "the all-clear to whom only the gateway knows", 30)
-    field.until(lambda: gained(field, before)[TAM] == (1, 1), "the cloud's all-clear", 30)
+    field.until(lambda: gained(field, before)[PUMP] == (0, 2), "the all-clear to whom only the gateway knows", 60)
+    field.until(lambda: gained(field, before)[TAM] == (1, 1), "the cloud's all-clear", 60)
     assert gained(field, before) == {TAM: (1, 1), HOA: (2, 0), PUMP: (0, 2)}
 
 
@@ -91,10 +91,10 @@ def test_a_link_that_comes_and_goes_leaves_it_to_the_cloud(field: Field) -> None
         field.minutes(2)
         field.link.cut(False)
         field.minutes(3)
-    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell people", 30)
+    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell people", 60)
     assert gained(field, before) == {TAM: (1, 0), HOA: (1, 0), PUMP: (0, 0)}
     fresh_again(field)
-    field.until(lambda: gained(field, before)[TAM] == (2, 0), "the cloud's all-clear", 30)
+    field.until(lambda: gained(field, before)[TAM] == (2, 0), "the cloud's all-clear", 60)
 
 
 def test_a_gateway_killed_while_it_tells_repeats_at_most_the_one_in_doubt(field: Field) -> None:
@@ -102,7 +102,7 @@ def test_a_gateway_killed_while_it_tells_repeats_at_most_the_one_in_doubt(field:
     field.modem_control.become(late_s=2.0)  # the phone has it, the gateway does not know yet
     field.link.cut(True)
     field.conductivity = SALT
-    field.until(lambda: sum(gained(field, before)[one][1] for one in (TAM, PUMP)) == 1, "the first message", 40)
+    field.until(lambda: sum(gained(field, before)[one][1] for one in (TAM, PUMP)) == 1, "the first message", 60)
     field.kill("gateway")
     field.modem_control.become(late_s=0.0)
     field.start("gateway")
@@ -117,10 +117,10 @@ def test_a_gateway_killed_while_it_tells_repeats_at_most_the_one_in_doubt(field:
     assert gained(field, before) == repeated, "what was told is not told again after a restart"
 
     field.link.cut(False)
-    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell the others", 40)
+    field.until(lambda: gained(field, before)[HOA] == (1, 0), "the cloud to tell the others", 60)
     fresh_again(field)
-    field.until(lambda: gained(field, before)[TAM][0] == 1, "the cloud's all-clear", 30)
-    field.until(lambda: gained(field, before)[PUMP][1] == repeated[PUMP][1] + 1, "the gateway's all-clear", 30)
+    field.until(lambda: gained(field, before)[TAM][0] == 1, "the cloud's all-clear", 60)
+    field.until(lambda: gained(field, before)[PUMP][1] == repeated[PUMP][1] + 1, "the gateway's all-clear", 60)
 
 
 def test_a_modem_without_network_leaves_it_to_the_cloud_when_that_is_back(field: Field) -> None:
@@ -128,10 +128,10 @@ def test_a_modem_without_network_leaves_it_to_the_cloud_when_that_is_back(field:
     field.modem_control.become(network=False)
     field.link.cut(True)
     field.conductivity = SALT
-    field.until(lambda: field.status()["waiting"] >= 2, "messages to wait for the modem", 40)
+    field.until(lambda: field.status()["waiting"] >= 2, "messages to wait for the modem", 60)
     assert "no network" in field.status()["modem"]["state"]
     field.link.cut(False)
-    field.until(lambda: gained(field, before)[TAM] == (1, 0), "the cloud to tell them instead", 30)
+    field.until(lambda: gained(field, before)[TAM] == (1, 0), "the cloud to tell them instead", 60)
     field.modem_control.become(network=True)
     field.until(lambda: gained(field, before)[PUMP] == (0, 1), "whom only the gateway knows", 120)
     field.minutes(3)

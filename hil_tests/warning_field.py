@@ -24,8 +24,9 @@ from simulators.lines import terminals
 from simulators.link import Link
 from simulators.modem import SimulatedModem
 from simulators.processes import Program, Spawner, command, wait_for
-from simulators.site import DEMO_NETWORK, accepts, free_ports, write_secret
+from simulators.site import DEMO_NETWORK, accepts, write_secret
 from station_config.clock import BenchClock
+from station_config.free_ports import free_ports
 
 SPEED = 60.0
 GATEWAY, STATION, ADDRESS, JOURNAL = "gw-go-cong", "xuan-hoa", 13, 0x0BADCAFE
@@ -131,7 +132,7 @@ class Field:
     def status(self) -> dict[str, Any]:
         """Return what `tram-gateway status --json` says of warning."""
         argv = [command("tram-gateway"), "status", "--config", str(self.folder / "gateway.toml"), "--json"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=self._environment(), check=True)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=self._environment(), check=True)
         warning: dict[str, Any] = json.loads(done.stdout)["warning"]
         return warning
 

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import signal
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from amqtt.session import Session  # type: ignore[import-untyped]
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from station_config.broker_access import access_of, allows
+from station_config.free_ports import free_port
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items
@@ -85,7 +85,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]
 def serve(port: int, passwords: Path) -> None:
     """Run the broker on 127.0.0.1:port until SIGTERM or SIGINT. Raises OSError when it cannot listen."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_serve(port or _free_port(), passwords))
+    asyncio.run(_serve(port or free_port(), passwords))
 
 
 async def _serve(port: int, passwords: Path) -> None:
@@ -110,8 +110,3 @@ async def _serve(port: int, passwords: Path) -> None:
     typer.echo(json.dumps({"ready": True, "port": port}, separators=(",", ":")))
     await stopping.wait()
     await broker.shutdown()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

@@ -71,7 +71,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
-    def start(self, deadline_s: float = 30.0) -> None:
+    def start(self, deadline_s: float = 60.0) -> None:
         """Start and wait until ready. Raises BenchError with the log's end when it exits or takes too long."""
         self.launch()
         self.await_ready(deadline_s)
@@ -81,7 +81,7 @@ class Program:
         self.process = self.spawner.popen(self.argv, self.environment, self.log)
         self.starts += 1
 
-    def await_ready(self, deadline_s: float = 30.0) -> None:
+    def await_ready(self, deadline_s: float = 60.0) -> None:
         """Wait until ready. Raises BenchError as `start` does."""
         wait_for(lambda: self._ready_or_raise(), deadline_s, f"{self.name} to be ready", self.log)
 
@@ -119,7 +119,7 @@ class Program:
                 self.process.wait(deadline_s)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(5.0)
+                self.process.wait(60)
         self.process = None
 
 

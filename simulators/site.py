@@ -18,6 +18,7 @@ from pathlib import Path
 from simulators.errors import SimulatorError
 from simulators.estuary import Place
 from simulators.plan import Plan
+from station_config.free_ports import free_ports
 from station_config.network import Network, Station, load_network
 from station_config.thresholds import load_thresholds, thresholds_in_force
 
@@ -104,18 +105,6 @@ def place_of(station: Station, number: int) -> Place:
     elevations = [sensor.elevation_m for sensor in station.sensors if sensor.elevation_m is not None]
     elevation_m = elevations[0] if elevations else USUAL_ELEVATION_M
     return Place(station.id, station.river_km, elevation_m, REPLAY_SHIFT_S * number)
-
-
-def free_ports(number: int) -> list[int]:
-    """Return TCP ports on 127.0.0.1 that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def accepts(port: int) -> bool:

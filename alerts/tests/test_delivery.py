@@ -199,10 +199,10 @@ def test_run_delivers_when_woken_and_stops_when_told(service: Any) -> None:
     thread = Thread(target=service.deliverer.run, args=(stop,))
     thread.start()
 
-    assert arrived.wait(5)
+    assert arrived.wait(60)
     stop.set()
     service.deliverer.wake()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -25,10 +25,10 @@ class Provider:
     url: str
 
     def faults(self, **faults: float) -> None:
-        httpx.post(f"{self.url}/faults", json=faults, trust_env=False).raise_for_status()
+        httpx.post(f"{self.url}/faults", json=faults, trust_env=False, timeout=60).raise_for_status()
 
     def inbox(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = httpx.get(f"{self.url}/inbox", trust_env=False).json()["messages"]
+        messages: list[dict[str, Any]] = httpx.get(f"{self.url}/inbox", trust_env=False, timeout=60).json()["messages"]
         return messages
 
 
@@ -44,7 +44,7 @@ def provider(tmp_path: Path) -> Iterator[Provider]:
         yield Provider(f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 

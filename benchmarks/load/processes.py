@@ -14,16 +14,10 @@ from pathlib import Path
 import psutil
 
 from simulators.broker import find_mosquitto
+from station_config.free_ports import free_port
 
 LOOK_S = 0.05
 MIB = 1 << 20
-
-
-def free_port() -> int:
-    """Return a port nobody has now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def answers(port: int) -> bool:

@@ -10,9 +10,10 @@ import pytest
 
 from cloud_ingest.database import Database
 from cloud_ingest.influx_observations import InfluxStore
-from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, a_cloud, free_port
+from cloud_ingest.tests.field import T0, Broker, Cloud, GatewaySide, a_cloud
 from cloud_ingest.tests.influx_server import InfluxServer, an_influx_server
 from cloud_ingest.tests.place import CLUSTER, FILE, Place
+from station_config.free_ports import free_port
 
 
 @pytest.fixture(params=[FILE, CLUSTER])

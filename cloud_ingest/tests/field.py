@@ -24,6 +24,7 @@ from cloud_ingest.ledger import RangeSet
 from cloud_ingest.topics import shard_of
 from firmware.record import BATCH_HEADER_SIZE, Record, batch_header, encode
 from station_config.clock import BenchClock
+from station_config.free_ports import free_port
 
 T0 = 1_771_000_020  # a whole minute in February 2026
 JOURNAL = 0x1234ABCD
@@ -66,7 +67,7 @@ sensors = [{ number = 1, instrument = "yosemitech-y520", address = 1 }]
 """
 
 
-def until(condition: Callable[[], object], what: str, deadline_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:
     """Wait until `condition()` is true; fail after the deadline."""
     pause = threading.Event()
     for _ in range(int(deadline_s / 0.02)):
@@ -74,12 +75,6 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = 15.0) 
             return
         pause.wait(0.02)
     raise AssertionError(f"{what}: not within {deadline_s} s")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def minute(seq: int, time_s: int, ec25: float = 12.5, temperature: float = 27.5, sensor: int = 1) -> list[Record]:
@@ -157,7 +152,7 @@ class GatewaySide:
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def send(self, payload: bytes, station: str = "xuan-hoa", topic: str | None = None) -> None:
         self._client.publish(topic or records_topic(station, self._gateway), payload, qos=1)
@@ -208,11 +203,11 @@ class Cloud:
     def start(self) -> None:
         with (self.folder / "cloud.log").open("ab") as log:
             self.process = subprocess.Popen(self._command, env=self._environment, stderr=log)
-        until(self.healthy, "a healthy cloud: " + str(self.folder / "cloud.log"), 30)
+        until(self.healthy, "a healthy cloud: " + str(self.folder / "cloud.log"), 60)
 
     def run_once(self) -> tuple[int, str]:
         """Start it where it cannot run; return its exit code and what it said."""
-        finished = subprocess.run(self._command, env=self._environment, capture_output=True, text=True, timeout=30)
+        finished = subprocess.run(self._command, env=self._environment, capture_output=True, text=True, timeout=120)
         return finished.returncode, finished.stderr
 
     @property
@@ -223,7 +218,7 @@ class Cloud:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "cloud.log").read_text()
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/health", trust_env=False).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.port}/health", trust_env=False, timeout=60).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -234,7 +229,7 @@ class Cloud:
 
     def ask(self, path: str, **parameters: object) -> httpx.Response:
         shown = {name: str(value) for name, value in parameters.items()}
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", params=shown or None, trust_env=False)
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", params=shown or None, trust_env=False, timeout=60)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -244,7 +239,7 @@ class Cloud:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextmanager

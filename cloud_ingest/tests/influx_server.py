@@ -20,7 +20,8 @@ import httpx
 import pytest
 
 from cloud_ingest.observation_settings import ObservationSettings
-from cloud_ingest.tests.field import free_port, until
+from cloud_ingest.tests.field import until
+from station_config.free_ports import free_port
 
 USER, PASSWORD = "tram", "mot-hai-ba"
 ADMIN = ("admin", "bon-nam-sau")
@@ -101,14 +102,14 @@ class InfluxServer:
         self.query(f"CREATE USER {ADMIN[0]} WITH PASSWORD '{ADMIN[1]}' WITH ALL PRIVILEGES", admin=False)
         self.query(f"CREATE USER {USER} WITH PASSWORD '{PASSWORD}'")
         self._token.write_text(f"{USER}:{PASSWORD}\n")
-        until(lambda: httpx.get(f"{self.url}/ping", trust_env=False).status_code == 204, "nginx")
+        until(lambda: _answers(self.port), "nginx")
 
     def start_influxd(self) -> None:
         with (self.folder / "influxd.log").open("ab") as log:
             self._influxd = subprocess.Popen(
                 [require("influxd"), "run", "-config", str(self.folder / "influxd.conf")], stdout=log, stderr=log
             )
-        until(self._answers, "influxd", 30)
+        until(lambda: _answers(self._http), "influxd")
 
     def kill(self) -> None:
         assert self._influxd is not None
@@ -126,7 +127,7 @@ class InfluxServer:
     def stop(self) -> None:
         if self._nginx is not None:
             self._nginx.terminate()  # killed, it would leave its workers behind
-            self._nginx.wait(10)
+            self._nginx.wait(60)
         if self._influxd is not None:
             self._influxd.kill()
             self._influxd.wait()
@@ -134,7 +135,7 @@ class InfluxServer:
     def query(self, text: str, *, admin: bool = True) -> httpx.Response:
         auth = httpx.BasicAuth(*ADMIN) if admin else None
         url = f"http://127.0.0.1:{self._http}/query"
-        answer = httpx.post(url, data={"q": text}, auth=auth, trust_env=False)
+        answer = httpx.post(url, data={"q": text}, auth=auth, trust_env=False, timeout=60)
         assert answer.status_code == 200, answer.text
         assert "error" not in answer.text, answer.text
         return answer
@@ -145,11 +146,12 @@ class InfluxServer:
         self.query(f'CREATE DATABASE "{name}" WITH DURATION {duration}; GRANT ALL ON "{name}" TO {USER}')
         return ObservationSettings(url=self.url, bucket=name, token_file=self._token)
 
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self._http}/ping", trust_env=False).status_code == 204
-        except httpx.TransportError:
-            return False
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/ping", trust_env=False, timeout=60).status_code == 204
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class FalseServer:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 path = self.path.split("?")[0]
                 if path in outer.delays:
-                    outer.released.wait(20)
+                    outer.released.wait(60)
                 answer = outer.before.get(path) or outer._passed(real, self, body)
                 told = outer.instead[path](answer) if path in outer.instead else answer
                 if told is None:
@@ -69,7 +69,7 @@ class FalseServer:
 
     def _passed(self, real: str, asked: BaseHTTPRequestHandler, body: bytes) -> Answer:
         headers = {name: asked.headers[name] for name in ("Authorization", "Content-Type") if asked.headers[name]}
-        answer = httpx.post(f"{real}{asked.path}", content=body, headers=headers, trust_env=False)
+        answer = httpx.post(f"{real}{asked.path}", content=body, headers=headers, trust_env=False, timeout=60)
         return answer.status_code, answer.content
 
     def honest(self) -> None:

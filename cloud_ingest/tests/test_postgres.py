@@ -362,7 +362,7 @@ def test_a_server_that_is_killed_amid_ingest_loses_and_doubles_nothing(
                 until(partial(_grew, committed, len(committed) + 5), "ingest goes on", 60)
                 failed.clear()
                 own_postgres_server.kill()
-                until(failed.is_set, "ingest notices", 30)
+                until(failed.is_set, "ingest notices", 60)
                 own_postgres_server.start()
             until(done.done, "all is stored", 90)
         finally:

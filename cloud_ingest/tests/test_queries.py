@@ -20,12 +20,13 @@ from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.database import Database
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
-from cloud_ingest.tests.field import EC25, T0, batch, free_port, minutes, until
+from cloud_ingest.tests.field import EC25, T0, batch, minutes, until
 from cloud_ingest.tests.log_as_table import put_back, with_log
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.tests.test_review import calibration
 from cloud_ingest.tests.test_rollups import RAIN, WIND_FROM, WIND_SPEED, minutes_of
 from firmware.record import Record
+from station_config.free_ports import free_port
 
 MIDNIGHT = 1771002000  # 2026-02-14 00:00 in Vietnam
 STATION = "/api/v1/stations/xuan-hoa"
@@ -52,7 +53,7 @@ class Office(Bench):
             metrics=_nobody_asks,
         )
         self.app = make_app(sources)
-        self.client = httpx.Client(trust_env=False)
+        self.client = httpx.Client(trust_env=False, timeout=60)
 
     @contextmanager
     def served(self) -> Iterator[None]:

@@ -16,20 +16,9 @@ import pytest
 from cloud_ingest.database import Database
 from cloud_ingest.settings_book import Kind, history, version_of
 from cloud_ingest.static_pages import CONTENT_TYPES, PAGES
-from cloud_ingest.tests.field import (
-    JOURNAL,
-    T0,
-    Broker,
-    Cloud,
-    GatewaySide,
-    a_cloud,
-    batch,
-    damaged,
-    free_port,
-    minutes,
-    until,
-)
+from cloud_ingest.tests.field import JOURNAL, T0, Broker, Cloud, GatewaySide, a_cloud, batch, damaged, minutes, until
 from cloud_ingest.tests.log_as_table import with_log
+from station_config.free_ports import free_port
 
 RULES = """
 [[rule]]
@@ -219,7 +208,7 @@ def test_questions_about_nothing_get_empty_answers(running: Cloud) -> None:
 
 
 def test_only_get_is_allowed(running: Cloud) -> None:
-    answer = httpx.post(f"http://127.0.0.1:{running.port}/api/v1/overview", trust_env=False)
+    answer = httpx.post(f"http://127.0.0.1:{running.port}/api/v1/overview", trust_env=False, timeout=60)
     assert answer.status_code == 405
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from cloud_ingest.configuration import BrokerSettings
 from cloud_ingest.subscriber import Inbox, Subscriber
-from cloud_ingest.tests.field import Broker, batch, free_port, minutes, records_topic, until
+from cloud_ingest.tests.field import Broker, batch, minutes, records_topic, until
 from station_config.errors import ConfigurationError
+from station_config.free_ports import free_port
 
 SECRET = "sông-tiền"
 

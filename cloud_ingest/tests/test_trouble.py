@@ -190,7 +190,7 @@ def test_a_thread_that_dies_takes_the_process_along(cloud: Cloud, gateway: Gatew
         )
     other.close()
     gateway.send(some(1))
-    code = cloud.process.wait(20)
+    code = cloud.process.wait(60)
     last = [json.loads(line) for line in log_of(cloud).splitlines() if line.startswith("{")]
     stopping = [one for one in last if one["event"] == "stopping"]
     assert (code, [one["thread"] for one in stopping]) == (1, ["ingest"])

@@ -23,11 +23,12 @@ from cloud_ingest.commanding import schema as command_schema
 from cloud_ingest.commanding.book import CommandBook
 from cloud_ingest.database import DATABASE
 from cloud_ingest.review import Review
-from cloud_ingest.tests.field import EC25, JOURNAL, PRESSURE, T0, Broker, Cloud, batch, damaged, free_port, minutes
+from cloud_ingest.tests.field import EC25, JOURNAL, PRESSURE, T0, Broker, Cloud, batch, damaged, minutes
 from cloud_ingest.tests.log_as_table import with_log
 from cloud_ingest.tests.test_commanding import Wall, signed
 from cloud_ingest.tests.test_ingest import NOW, SALINITY, Bench
 from firmware.record import EVENT_BOOT, EVENT_OVERWRITTEN, Record
+from station_config.free_ports import free_port
 
 Migrations = Sequence[tuple[str, Callable[[Connection], None]]]
 

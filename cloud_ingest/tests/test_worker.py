@@ -49,7 +49,7 @@ def test_full_inbox_holds_the_writer_until_there_is_room() -> None:
     writer.start()
     held = not done.wait(0.05)
     inbox.take(100, 0)
-    assert (held, done.wait(5)) == (True, True)
+    assert (held, done.wait(60)) == (True, True)
     writer.join()
 
 
@@ -59,7 +59,7 @@ def test_closed_inbox_lets_the_writer_go() -> None:
     writer = threading.Thread(target=lambda: answers.append(inbox.put(message(b"second"))))
     writer.start()
     inbox.close()
-    writer.join(5)
+    writer.join(60)
     assert answers == [False]
 
 
@@ -89,7 +89,7 @@ def test_a_message_at_which_the_pipeline_fails_is_set_aside_and_the_others_store
         until(lambda: bench.reader.journals() and bench.reader.journals()[0].stored.count == 4, "the others")
         stop.set()
         inbox.close()
-        thread.join(5)
+        thread.join(60)
     assert bench.rows("SELECT bytes, reason FROM set_aside") == [
         (b"the fault", "ingest failed: ZeroDivisionError: division by zero")
     ]
@@ -166,5 +166,5 @@ def test_while_messages_pile_up_a_live_topic_says_only_the_newest(
         until(lambda: listening.live and listening.live[-1]["time"] == T0 + 60 * 19, "the newest value")
         stop.set()
         inbox.close()
-        thread.join(5)
+        thread.join(60)
     assert (worker.totals.transactions, len(listening.live) < 6) == (20, True)

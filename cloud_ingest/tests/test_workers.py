@@ -32,7 +32,7 @@ from cloud_ingest.review_spans import Depth
 from cloud_ingest.roles import ingesting
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.answers import differences, everything
-from cloud_ingest.tests.field import Broker, batch, free_port, minute, records_topic
+from cloud_ingest.tests.field import Broker, batch, minute, records_topic
 from cloud_ingest.tests.influx_server import InfluxServer
 from cloud_ingest.tests.traffic import BEGIN, MINUTES, NETWORK_OF_FOUR, PRESENT, STATIONS, traffic
 from cloud_ingest.topics import shard_of
@@ -45,6 +45,7 @@ from cloud_ingest.workers import (
     shards_in_words,
 )
 from station_config.clock import BenchClock
+from station_config.free_ports import free_port
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters
@@ -113,7 +114,7 @@ class Process:
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
-        assert self._process.wait(30) == 0, self._log.read_text()
+        assert self._process.wait(60) == 0, self._log.read_text()
 
     def once(self) -> tuple[int, str]:
         done = subprocess.run(self._command, env=self._environment, capture_output=True, text=True, timeout=60)
@@ -145,7 +146,9 @@ class Site:
 
     def health(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}/health", trust_env=False).json()
+            found: dict[str, Any] = httpx.get(
+                f"http://127.0.0.1:{self.port}/health", trust_env=False, timeout=60
+            ).json()
         except httpx.TransportError:
             return {"status": "away", "problems": []}
         return found
@@ -168,7 +171,7 @@ class Site:
         return found
 
     def has_the_last(self) -> bool:
-        ledger = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/ledger", trust_env=False).json()
+        ledger = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/ledger", trust_env=False, timeout=60).json()
         return {one["station"] for one in ledger if one["journal"] == LAST_JOURNAL} == set(STATIONS)
 
 

@@ -16,9 +16,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from firmware import record
+from station_config.free_ports import free_port
 
 
-def wait_for(condition: Callable[[], object], what: str = "the condition", deadline_s: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], what: str = "the condition", deadline_s: float = 60.0) -> None:
     """Wait until `condition()` is true; fail after the deadline."""
     pause = threading.Event()
     for _ in range(int(deadline_s / 0.02)):
@@ -26,13 +27,6 @@ def wait_for(condition: Callable[[], object], what: str = "the condition", deadl
             return
         pause.wait(0.02)
     raise AssertionError(f"{what} did not come within {deadline_s} s")
-
-
-def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:
@@ -55,7 +49,7 @@ class Broker:
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(5)
+            self._process.wait(60)
             self._process = None
 
     def _answers(self) -> bool:
@@ -80,7 +74,7 @@ class Cloud:
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(5)
+        assert self._subscribed.wait(60)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -150,7 +150,7 @@ class FakeLine:
     def __enter__(self) -> FakeLine:
         for thread in self._threads:
             thread.start()
-        assert self._serving.wait(5)
+        assert self._serving.wait(60)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -158,7 +158,7 @@ class FakeLine:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._ended.set_result, None)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
         for end in self._ends:
             for descriptor in end:
                 os.close(descriptor)

@@ -21,7 +21,7 @@ class NotifySocket:
     def environment(self, watchdog_s: float) -> dict[str, str]:
         return {"NOTIFY_SOCKET": str(self.path), "WATCHDOG_USEC": str(int(watchdog_s * 1e6))}
 
-    def wait_for(self, message: str, deadline_s: float = 20.0) -> None:
+    def wait_for(self, message: str, deadline_s: float = 60.0) -> None:
         """Take messages until this one comes; fail after the deadline."""
         ends_at = time.monotonic() + deadline_s
         while (left_s := ends_at - time.monotonic()) > 0:

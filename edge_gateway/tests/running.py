@@ -71,12 +71,12 @@ class RunningGateway:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(60)
 
     def terminate(self) -> int:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(15)
+        return self._process.wait(60)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -94,7 +94,7 @@ class RunningGateway:
 
     def status(self) -> dict[str, Any]:
         done = subprocess.run(
-            [*PROGRAM, "status", "--config", str(self.file), "--json"], capture_output=True, check=True, timeout=20
+            [*PROGRAM, "status", "--config", str(self.file), "--json"], capture_output=True, check=True, timeout=120
         )
         found: dict[str, Any] = json.loads(done.stdout)
         return found

@@ -13,8 +13,8 @@ from pymodbus import ModbusDeviceIdentification
 from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 
-from edge_gateway.tests.conftest import free_port
 from edge_gateway.tests.fake_station import FakeStation
+from station_config.free_ports import free_port
 
 IDENTITY = ModbusDeviceIdentification(info={0: "Tram", 1: "station", 2: "0.1.0"})  # type: ignore[no-untyped-call]
 
@@ -30,12 +30,12 @@ class StationServer:
 
     def __enter__(self) -> StationServer:
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._loop.call_soon_threadsafe(self._ended.set_result, None)
-        self._thread.join(5)
+        self._thread.join(60)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class LyingServer:
 
     def __exit__(self, *_error: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -91,7 +91,7 @@ class Gateway:
 
     def kill(self) -> None:
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(60)
         self.outbox.close()
 
     def rows(self) -> dict[str, tuple[str, str | None]]:

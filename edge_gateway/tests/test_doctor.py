@@ -27,9 +27,10 @@ from typer.testing import CliRunner
 
 from edge_gateway.commands import app
 from edge_gateway.doctor.findings import Language, language_of
-from edge_gateway.tests.conftest import Broker, Cloud, free_port, wait_for
+from edge_gateway.tests.conftest import Broker, Cloud, wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.running import PROGRAM, RunningGateway
+from station_config.free_ports import free_port
 
 TEXTS = Path(__file__).parents[1] / "doctor" / "texts.toml"
 LINE = '[[line]]\nname = "uplink"\nport = "{port}"\nbaud = 115200\ntimeout_s = 0.2\n'
@@ -203,7 +204,7 @@ def test_a_port_whose_wires_are_joined_proves_itself(patient: Patient, terminal:
     found = patient.found("--loopback", "uplink")
     stop.set()
     os.write(os.open(terminal[1], os.O_RDWR | os.O_NOCTTY), b"!")
-    joined.join(5)
+    joined.join(60)
 
     assert list(found) == ["port-loop"]
 
@@ -441,7 +442,7 @@ def test_beside_a_running_gateway_its_port_and_stations_are_left_alone(
         stack.callback(gateway.close)
         gateway.start()
         wait_for(lambda: station.stored_through == 5)
-        wait_for(lambda: "station-polled" in found_beside(gateway), "its word on the station", 20)
+        wait_for(lambda: "station-polled" in found_beside(gateway), "its word on the station", 60)
         found = found_beside(gateway)
 
     assert "gateway-runs" in found

@@ -289,7 +289,7 @@ def test_a_second_gateway_on_the_same_outbox_is_refused(starter: Starter, cloud:
     wait_for(lambda: cloud.status)
 
     second = subprocess.run(
-        [*PROGRAM, "run", "--config", str(gateway.file)], capture_output=True, text=True, timeout=20, check=False
+        [*PROGRAM, "run", "--config", str(gateway.file)], capture_output=True, text=True, timeout=120, check=False
     )
 
     assert (second.returncode, "another tram-gateway" in second.stderr) == (1, True)
@@ -303,7 +303,7 @@ def test_a_wrong_configuration_is_exit_2_with_the_line(tmp_path: Path, command: 
         [*PROGRAM, command, "--config", str(tmp_path / "gateway.toml")],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
 

@@ -66,7 +66,7 @@ def polling(outbox: Outbox, **lines: tuple[str, dict[str, int]]) -> Iterator[Con
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
 
 
 def progress_of(outbox: Outbox, station: str) -> Progress:

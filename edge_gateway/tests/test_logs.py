@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from edge_gateway.logs import journal_line
-from edge_gateway.tests.conftest import Broker, free_port, wait_for
+from edge_gateway.tests.conftest import Broker, wait_for
 from edge_gateway.tests.running import PROGRAM
+from station_config.free_ports import free_port
 
 GATEWAY = """
 id = "gw-test"
@@ -54,7 +55,7 @@ class Logged:
     def close(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(15)
+            self._process.wait(60)
 
 
 @pytest.fixture

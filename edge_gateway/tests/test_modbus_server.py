@@ -20,10 +20,11 @@ from edge_gateway.modbus_works import modbus_works
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_store import Limits
 from edge_gateway.slices import Series, Slice
-from edge_gateway.tests.conftest import free_port, wait_for
+from edge_gateway.tests.conftest import wait_for
 from firmware import record
 from firmware.record import EVENT_BOOT, MISSING, NO_VALUE, NOT_EVALUATED, Record
 from station_config.clock import SystemClock
+from station_config.free_ports import free_port
 from station_config.parameters import load_parameters
 
 JOURNAL = 0x1234ABCD
@@ -79,7 +80,7 @@ class Scada:
     def close(self) -> None:
         self.client.close()
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(60)
         self.outbox.close()
 
     def record(self, seq: int, parameter: int, count: int, *, sensor: int = 1, flag: int = 2, age_s: int = 0) -> None:

@@ -13,7 +13,8 @@ import pytest
 from edge_gateway.configuration import BrokerConfiguration
 from edge_gateway.errors import BrokerRefused, BrokerUnreachable
 from edge_gateway.mqtt_session import MqttSession, Will
-from edge_gateway.tests.conftest import Broker, free_port
+from edge_gateway.tests.conftest import Broker
+from station_config.free_ports import free_port
 
 SECRET = "m4t-khau"
 

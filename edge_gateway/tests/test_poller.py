@@ -66,7 +66,7 @@ def polling(
             yield contacts, line
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(60)
 
 
 def through(outbox: Outbox, series: Series = RIVER) -> int | None:

@@ -39,8 +39,8 @@ def test_with_a_read_only_root_records_go_from_the_station_to_the_cloud(
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )
         try:
-            wait_for(lambda: len(cloud.identities()) == 30, "thirty records", 20)
+            wait_for(lambda: len(cloud.identities()) == 30, "thirty records", 60)
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(60)
     assert "Read-only" not in gateway.log()

@@ -12,10 +12,11 @@ from pymodbus.framer import FramerType
 from typer.testing import CliRunner
 
 from edge_gateway.commands import app
-from edge_gateway.tests.conftest import free_port, wait_for
+from edge_gateway.tests.conftest import wait_for
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.running import RunningGateway
 from edge_gateway.tests.tcp_servers import StationServer
+from station_config.free_ports import free_port
 
 FAST = ["--last", "14", "--timeout", "0.05", "--json"]
 

@@ -16,10 +16,10 @@ from edge_gateway.configuration import LineConfiguration
 from edge_gateway.errors import ConnectionLost, LineUnavailable, LinkError, NoAnswer, StationRefused, WrongAnswer
 from edge_gateway.station_link import StationLink
 from edge_gateway.tcp_client import TcpClient
-from edge_gateway.tests.conftest import free_port
 from edge_gateway.tests.fake_station import FakeStation, make_record
 from edge_gateway.tests.tcp_servers import LyingServer, Piece, Question, StationServer, framed, registers
 from edge_gateway.transport import Turn, make_transport
+from station_config.free_ports import free_port
 
 TIMEOUT_S = 0.15
 

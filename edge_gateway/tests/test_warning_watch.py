@@ -69,7 +69,7 @@ class Gateway:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         self.reader.close()
         self.outbox.close()
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from edge_gateway.service_manager import ServiceManager
-from edge_gateway.tests.conftest import free_port
 from edge_gateway.tests.fake_station import FakeLine, FakeStation
 from edge_gateway.tests.notify_socket import NotifySocket
 from edge_gateway.tests.running import RunningGateway
 from edge_gateway.watchdog import Pulse, Watchdog, longest_silence_s
+from station_config.free_ports import free_port
 
 WATCHDOG_S = 12.0
 """Longer than twice what the idle uplink takes to come round."""
@@ -91,7 +91,7 @@ def test_a_line_stuck_in_a_driver_stops_the_feeding_and_is_named_in_the_log(
         assert '"threads": ["line uplink"]' in gateway.log()
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(60)
 
 
 def test_a_thread_that_rests_as_long_as_it_said_is_not_stuck_and_one_that_does_not_return_is() -> None:

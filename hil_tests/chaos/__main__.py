@@ -24,7 +24,7 @@ from hil_tests.chaos.table import as_markdown, show
 from hil_tests.chaos.world import World
 from simulators.answer_log import read_answers
 from simulators.errors import SimulatorError
-from simulators.site import free_ports
+from station_config.free_ports import free_ports
 
 EVIDENCE, VERDICT, PLAN = "evidence.json.gz", "verdict.json", "plan.txt"
 

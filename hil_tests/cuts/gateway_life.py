@@ -39,7 +39,7 @@ from station_config.parameters import load_parameters
 
 STATION, ADDRESS, JOURNAL = "xuan-hoa", 11, 0x1234ABCD
 GATEWAY = "gw-test"
-DEADLINE_S = 40.0
+DEADLINE_S = 60.0
 NETWORK = f"""
 name = "Cuts"
 [[gateways]]
@@ -99,7 +99,7 @@ class StoringCloud:
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         self._thread.start()
-        assert subscribed.wait(10)
+        assert subscribed.wait(60)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -96,4 +96,4 @@ def _pause(chance: random.Random) -> None:
     """Let up to half a second pass: what is disturbed goes on in its own time."""
     until_s = chance.random() * 0.5
     waited = iter(range(int(until_s / 0.02)))
-    wait_for(lambda: next(waited, None) is None, "the pause", 5.0)
+    wait_for(lambda: next(waited, None) is None, "the pause", 60)

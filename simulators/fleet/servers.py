@@ -23,9 +23,10 @@ import psutil
 from simulators.broker import set_up_broker
 from simulators.fleet.plan import FleetPlan, network_toml
 from simulators.processes import BenchError, Program, Spawner, command
-from simulators.site import accepts, free_ports
+from simulators.site import accepts
 from station_config.broker_access import CLOUD
 from station_config.clock import BenchClock
+from station_config.free_ports import free_ports
 
 if TYPE_CHECKING:
     from simulators.cluster import Cluster

@@ -37,7 +37,7 @@ ADDRESS = 11
 FLASH_BYTES = 2 << 20
 FREE_HEAP_KIB = 17  # input register
 ASKED_S = 12.0  # real: twelve minutes of the station, with health records among them
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 INSTRUMENTS = (
     "ecowitt-wn90lp sensecap-one-s700 yosemitech-y4000 sensecap-orch-s4 yosemitech-y504 yosemitech-y521"
     " yosemitech-y511 vega-vegapuls-c21 yosemitech-y533 yosemitech-y533 dfrobot-sen0676 renke-rs-fx"
@@ -159,7 +159,7 @@ def instruments(folder: Path, port: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 

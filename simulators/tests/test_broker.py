@@ -18,8 +18,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from simulators.broker import BrokerMissing, BrokerSetup, find_mosquitto, set_up_broker
 from station_config.broker_access import access_of, allows, mosquitto_acl
+from station_config.free_ports import free_port
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 KINDS = [
     pytest.param("mosquitto", marks=pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")),
     "embedded",
@@ -49,7 +50,7 @@ class Running:
         assert self.process is not None
         assert self.process.poll() is None
         try:
-            socket.create_connection(("127.0.0.1", self.setup.port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", self.setup.port), timeout=30).close()
         except OSError:
             return False
         return True
@@ -118,11 +119,6 @@ class Peer:
         sock = self.client.socket()
         assert sock is not None
         sock.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module", params=KINDS)

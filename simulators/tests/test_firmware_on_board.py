@@ -45,7 +45,7 @@ STATION = "vam-kenh"
 RATE = 60.0
 HEAP_KIB = 120
 START_S = 1_780_000_000.0
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 WATCHDOG_RESET = 3
 
 
@@ -142,7 +142,7 @@ def _program(module: str, configuration: Path, environment: dict[str, str]) -> I
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 

@@ -176,7 +176,7 @@ def test_what_is_on_its_way_when_the_line_is_cut_is_lost(site: Path, lines: Line
         assert not select.select([probe], [], [], 0.5)[0]
 
 
-def wait_until(condition: Any, deadline_s: float = 5.0) -> None:
+def wait_until(condition: Any, deadline_s: float = 60.0) -> None:
     pause, end = threading.Event(), time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end
@@ -264,7 +264,7 @@ def test_an_idle_line_costs_no_processor_time(tmp_path: Path) -> None:
 def test_lines_end_gracefully_and_leave_nothing_behind(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         process.send_signal(signal.SIGTERM)
-        code = process.wait(5)
+        code = process.wait(60)
     assert (code, list((tmp_path / "lines").glob("*/*")), (tmp_path / "s").exists()) == (0, [], False)
 
 
@@ -278,7 +278,7 @@ def test_lines_start_again_after_a_kill(tmp_path: Path) -> None:
 
 def test_a_second_bench_on_the_same_socket_is_refused(site: Path) -> None:
     argv = [sys.executable, "-m", "simulators.lines", "--config", str(site / "lines.json")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, "another simulator is listening" in done.stderr) == (1, True)
 
 

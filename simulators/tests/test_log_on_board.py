@@ -70,7 +70,7 @@ def wait_for_line(bench: Bench, text: bytes) -> bytes:
         found = bench.client.read_file(LOG)
         return text in found
 
-    bench.client.wait_until(is_there, 20)
+    bench.client.wait_until(is_there, 60)
     return found
 
 

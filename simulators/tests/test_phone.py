@@ -36,7 +36,7 @@ def running(token_file: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[s
             yield client, process
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -152,7 +152,7 @@ def test_it_stops_at_a_signal_without_an_error(tmp_path: Path, number: signal.Si
     with running(token_file) as (_client, process):
         process.send_signal(number)
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("content", [None, ""])

@@ -165,7 +165,7 @@ def test_firmware_whose_records_nobody_fetches_is_rolled_back(bench: Bench, work
     _update(bench, workshop.image("0.2.0"))
     bench.client.command(RESTART, bench.client.registers(15, 1)[0])
     bench.board.console.wait_for("version=0.2.0")
-    bench.board.console.wait_for("version=0.1.0", 30)
+    bench.board.console.wait_for("version=0.1.0", 60)
     assert (bench.client.version(), bench.client.holding(14, 2)) == ("0.1.0", [0, 0])
     assert bench.events(EVENT_UPDATE_ROLLED_BACK) == [200]
     assert b"the gateway stored no record" in bench.client.read_file(LOG)
@@ -198,7 +198,7 @@ def test_firmware_that_cannot_start_gives_way_and_the_gateway_reads_why(
 ) -> None:
     _update(bench, workshop.image("0.2.0", change))
     bench.client.command(RESTART, bench.client.registers(15, 1)[0])
-    bench.board.console.wait_for("tram station=", 40)
+    bench.board.console.wait_for("tram station=", 60)
     bench.client.wait_until(lambda: bench.client.version() == "0.1.0")
     assert bench.events(EVENT_UPDATE_ROLLED_BACK) == [200]
     assert logged in bench.client.read_file(LOG)

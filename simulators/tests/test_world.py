@@ -29,7 +29,7 @@ from simulators.world import WorldConfigurationError, read_configuration
 from station_config.clock import BenchClock
 
 START_S = 1773200000.0  # an afternoon in March 2026
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 # Documented frames of the Yosemitech Y520: question, answer.
 DOCUMENTED = {
