@@ -132,6 +132,7 @@ calibrations = Table("calibrations", metadata, _whole("id", key=True), _text("re
 to_review = Table(
     "to_review", metadata, _small("kind", key=True), _text("station", key=True), _whole("first"), _whole("last")
 )
+to_tell = Table("to_tell", metadata, _number(), _text("station"), _bytes("rows"))
 counters = Table("counters", metadata, _text("name", key=True), _whole("value"))
 archives = Table(
     "archives",

@@ -278,6 +278,8 @@ def _there(*times: int | None) -> list[int]:
 class LogStore:
     """Observations in the SQLite file of the books: an ObservationStore."""
 
+    is_apart = False
+
     def __init__(self) -> None:
         self._newest = NewestScans()
         self._changed_since: set[int] = set()

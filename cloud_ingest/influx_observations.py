@@ -34,6 +34,8 @@ LINES_AT_ONCE = 10_000  # about 1.2 MB, less than any server's limit
 class InfluxStore:
     """One database. `close` when nobody reads or writes any more."""
 
+    is_apart = True
+
     def __init__(self, settings: ObservationSettings) -> None:
         self.settings = settings
         self.link = InfluxLink(settings)

@@ -152,6 +152,10 @@ Changed = Callable[[Ints, Ints | int], None]  # rows of these times (ascending) 
 class ObservationStore(Protocol):
     """Where observations are kept. It hands out views that live as long as a transaction of the books does."""
 
+    @property
+    def is_apart(self) -> bool:
+        """Return whether what is written is there before the books are committed, and stays when they are not."""
+
     def writer(self, books: Connection, names: Names, changed: Changed, /) -> ObservationsWriter:
         """Return the view of the one writer."""
 

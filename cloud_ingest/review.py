@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from cloud_ingest import topics
-from cloud_ingest.columns import ARRIVAL_DTYPE, Counted, Layer, SeriesKey
+from cloud_ingest.columns import ARRIVAL_DTYPE, Arrivals, Counted, Layer, SeriesKey
 from cloud_ingest.layers import BLOCK_S, SLOW_TESTS, make_layers
 from cloud_ingest.observations import Observations
 from cloud_ingest.qartod import Mask
@@ -94,31 +94,24 @@ class Review:
         first = max(span.first, last - PIECE_S if depth is Depth.SOON else last - last % BLOCK_S)
         begin = first - BESIDE_S if depth is Depth.SOON else first - first % BLOCK_S
         messages = self._rework(transaction, depth, Span(span.station, begin, last))
+        if messages is None:
+            return []
         transaction.reviewed(depth, span, first - 1)
         return messages
 
-    def _rework(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing]:
+    def _rework(self, transaction: Transaction, depth: Depth, span: Span) -> list[Outgoing] | None:
+        """Return the live messages that changed; None when this has to be done once more, in another transaction."""
         made = made_layers(self.store, transaction, self.registry, span, depth, self.store.calibrations)
         compared = list(_compared(self.store, transaction, span, made, depth))
         changed = {key: _take(layer, other) for key, layer, other in compared if other.any()}
+        numbers = {key: transaction.series_number(key) for key in changed}
+        failed = _failed({numbers[key]: layer for key, layer in changed.items()})
+        if not transaction.may_fail(span.station, failed):
+            return None
         for key, layer in changed.items():
-            number = transaction.series_number(key)
-            transaction.log.put_layer(number, layer, derived=key not in made.counted)
-        self._hand_on_failed(transaction, changed)
+            transaction.log.put_layer(numbers[key], layer, derived=key not in made.counted)
+        transaction.tell_failed(span.station, failed)  # the alerts may have acted on it
         return list(self._newest(transaction, {key: layer for key, layer, _ in compared}))
-
-    def _hand_on_failed(self, transaction: Transaction, changed: dict[SeriesKey, Layer]) -> None:
-        """Have the alerts see what has failed now: they may have acted on it."""
-        parts = []
-        for key, layer in changed.items():
-            failed = layer.flag == FAIL
-            rows = np.zeros(int(failed.sum()), ARRIVAL_DTYPE)
-            rows["series"] = self.store.series[key]
-            rows["time"], rows["value"], rows["flag"] = layer.time[failed], layer.value[failed], FAIL
-            parts.append(rows)
-        if parts:
-            rows = np.concatenate(parts)
-            transaction.add_arrivals(rows[np.argsort(rows["time"], kind="stable")])
 
     def _newest(self, transaction: Transaction, layers: dict[SeriesKey, Layer]) -> Iterable[Outgoing]:
         """Put the newest values right. Layers that are stored as they should be say nothing of them: a store of its own
@@ -143,6 +136,19 @@ class Review:
         row = int(at[0])
         value = None if np.isnan(layer.value[row]) else float(layer.value[row])
         return int(layer.time[row]), value, int(layer.flag[row]), int(layer.failed[row])
+
+
+def _failed(changed: Mapping[int, Layer]) -> Arrivals:
+    """Return what fails of these series' changes, by time."""
+    parts = [np.zeros(0, ARRIVAL_DTYPE)]
+    for number, layer in changed.items():
+        failed = layer.flag == FAIL
+        rows = np.zeros(int(failed.sum()), ARRIVAL_DTYPE)
+        rows["series"], rows["flag"] = number, FAIL
+        rows["time"], rows["value"] = layer.time[failed], layer.value[failed]
+        parts.append(rows)
+    rows = np.concatenate(parts)
+    return rows[np.argsort(rows["time"], kind="stable")]
 
 
 @dataclass(frozen=True)

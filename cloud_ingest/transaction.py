@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from cloud_ingest import book_tables as tables
+from cloud_ingest import to_tell
 from cloud_ingest.columns import (
     Arrivals,
     Ints,
@@ -69,6 +70,7 @@ class Transaction:
     def __init__(self, store: Store, connection: Connection, observations: ObservationStore) -> None:
         self._store = store
         self._db = connection
+        self._is_apart = observations.is_apart
         self.log: ObservationsWriter = observations.writer(connection, store, partial(store.marks.set, connection))
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
@@ -291,6 +293,15 @@ class Transaction:
         """Hand observations on to whoever follows `arrivals_after`."""
         if len(rows):
             self._arrivals.append(rows)
+
+    def may_fail(self, station: str, rows: Arrivals) -> bool:
+        """Return whether layers may be changed now so that these rows fail. Where they would be changed before the
+        books are committed the rows are noted, and may fail in the next transaction."""
+        return not self._is_apart or to_tell.note(self._db, station, rows)
+
+    def tell_failed(self, station: str, rows: Arrivals) -> None:
+        """Hand on what has failed now, and what was noted by a transaction that came no further."""
+        self.add_arrivals(to_tell.take(self._db, station, rows) if self._is_apart else rows)
 
     def put_gateway_status(self, gateway: str, status: str, now_s: int) -> None:
         """Keep the newest status message of a gateway."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,15 @@ from alerts.engine import AlertEngine
 from alerts.gateway_warnings import GatewayWarnings
 from alerts.schema import open_database, sqlite_url
 from cloud_ingest.alerting import AlertWorker
+from cloud_ingest.influx_observations import InfluxStore, InfluxWriter
 from cloud_ingest.review import Review
 from cloud_ingest.tests.field import T0, batch
+from cloud_ingest.tests.influx_server import InfluxServer
+from cloud_ingest.tests.place import Place
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.tests.test_queries import FixedClock
 from cloud_ingest.tests.test_review import records
+from cloud_ingest.transaction import Transaction
 
 RULES = """
 [[rule]]
@@ -38,8 +44,8 @@ rules = ["at-once"]
 class Office(Bench):
     """A store, the review, and the alerts that follow its arrivals."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
+        super().__init__(folder, place)
         (folder / "rules.toml").write_text(RULES)
         configuration = load_alerts(folder / "rules.toml", self.registry.network, T0)
         database = open_database(sqlite_url(folder / "alerts.sqlite"))
@@ -49,14 +55,22 @@ class Office(Bench):
         warnings = GatewayWarnings(database, *parts)
         self.alerts = AlertWorker(self.engine, None, self.reader, self.registry.vocabulary, threading.Event(), warnings)
 
+    def steps(self, ec25: list[float], minute: int) -> list[Callable[[], object]]:
+        """What happens when a batch arrives; each can be repeated."""
+        made = batch(records(ec25, [28.0] * len(ec25), first_seq=1 + 2 * minute, begin=T0 + 60 * minute))
+        review = partial(Review(self.store, self.registry).finish)
+        return [partial(self.take, made), self.look, review, self.look]
+
+    def look(self) -> None:
+        """The alerts take everything into account that has arrived."""
+        while self.alerts.evaluate_arrivals():
+            pass
+
     def hear(self, ec25: list[float], minute: int) -> list[str]:
         """A batch arrives, alerts look, the review judges, alerts look again; return the reasons of new events."""
         before = len(self.engine.recent())
-        self.take(batch(records(ec25, [28.0] * len(ec25), first_seq=1 + 2 * minute, begin=T0 + 60 * minute)))
-        self.alerts.evaluate_arrivals()
-        Review(self.store, self.registry).finish()
-        while self.alerts.evaluate_arrivals():
-            pass
+        for step in self.steps(ec25, minute):
+            step()
         told = self.engine.recent()
         return [one["reason"] for one in reversed(told[: len(told) - before])]
 
@@ -89,3 +103,87 @@ def test_a_tidal_front_is_raised_once_and_stays(office: Office) -> None:
     assert office.hear([10.0, 14.0, 18.0, 22.0], minute=0) == ["raised"]
     assert office.hear([24.0, 25.0, 25.5, 25.7, 25.8], minute=4) == []
     assert len(office.engine.active()) == 1
+
+
+class _PowerCut(Exception):
+    """Before the books are committed."""
+
+
+class Fuse:
+    """While it is armed no transaction is committed; this share of its observations' lines is written all the same."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, share: float) -> None:
+        self.armed, self.deaths, self.share = False, 0, share
+        settle, finish = InfluxWriter.settle, Transaction.finish
+
+        def settling(writer: InfluxWriter) -> None:
+            if self.armed and share < 1:
+                writer._link.write(writer._lines[: int(share * len(writer._lines))])
+                self._blow()
+            settle(writer)
+
+        def finishing(transaction: Transaction) -> None:
+            finish(transaction)
+            if self.armed:
+                self._blow()
+
+        patch.setattr(InfluxWriter, "settle", settling)
+        patch.setattr(Transaction, "finish", finishing)
+
+    def _blow(self) -> None:
+        self.deaths += 1
+        raise _PowerCut
+
+
+class Clumsy:
+    """Does each step until it ends: killed in its first transaction, after a restart in the second, and so on."""
+
+    def __init__(self, office: Office, fuse: Fuse) -> None:
+        self.office, self.fuse = office, fuse
+
+    def do(self, step: Callable[[], object]) -> None:
+        lives = 0
+        while not self._survives(step, lives):
+            self.office.store.close()
+            self.office.store.__enter__()
+            lives += 1
+            assert lives < 50
+
+    def _survives(self, step: Callable[[], object], lives: int) -> bool:
+        """Return whether a step comes to its end before its transaction of this number (from 0), which is killed."""
+        enter, begun = type(self.office.store).transaction, 0
+        store, fuse = self.office.store, self.fuse
+
+        def counted() -> object:
+            nonlocal begun
+            fuse.armed = begun == lives
+            begun += 1
+            return enter(store)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "transaction", counted)
+            try:
+                step()
+            except _PowerCut:
+                return False
+            finally:
+                fuse.armed = False
+        return True
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_review_killed_at_every_commit_tells_the_alerts_once_more(
+    tmp_path: Path, influx_server: InfluxServer, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """The observations lie apart from the books: they may be written when the books are not."""
+    influx, fuse = InfluxStore(influx_server.database()), Fuse(monkeypatch, share)
+    office = Office(tmp_path, Place(influx))
+    with closing(influx), closing(office.reader), office.store:
+        clumsy = Clumsy(office, fuse)
+        for ec25, minute in (([12.0, 12.1, 45.0], 0), ([12.1, 12.0], 3)):
+            for step in office.steps(ec25, minute):
+                clumsy.do(step)
+        assert [one["reason"] for one in reversed(office.engine.recent())] == ["raised", "withdrawn"]
+        assert office.engine.active() == []
+        assert office.rows("SELECT * FROM to_tell") == []
+        assert fuse.deaths >= 8
