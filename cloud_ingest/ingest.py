@@ -10,7 +10,7 @@ may be acknowledged before it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -23,6 +23,7 @@ from cloud_ingest.observe import Observer
 from cloud_ingest.registry import Registry
 from cloud_ingest.series_table import SeriesTable
 from cloud_ingest.store import Store
+from cloud_ingest.transaction import Latest
 
 Outgoing = tuple[str, bytes]  # topic, payload
 RETRIES_AT_ONCE = 100
@@ -36,23 +37,21 @@ class Outcome:
 
     counts: Counts
     commits: list[Outgoing]
-    newest: list[topics.LiveValue]
-
-    @property
-    def live(self) -> list[Outgoing]:
-        """Return the messages of the live topics."""
-        return [one.message() for one in self.newest]
+    newest: dict[int, Latest]  # by series
 
     @classmethod
     def nothing(cls) -> Outcome:
         """Return the outcome of messages that lead to none."""
-        return cls(Counts(), [], [])
+        return cls(Counts(), [], {})
 
     @classmethod
     def of(cls, several: Sequence[Outcome]) -> Outcome:
         """Return what several outcomes come to together; counts are not added up."""
         commits = [message for one in several for message in one.commits]
-        return cls(Counts(), commits, [value for one in several for value in one.newest])
+        newest: dict[int, Latest] = {}
+        for one in several:
+            newest.update(one.newest)
+        return cls(Counts(), commits, newest)
 
 
 class Ingest:
@@ -91,6 +90,18 @@ class Ingest:
                 gone = transaction.settle(aside)
             log.info("tried again", set_aside=aside.id, topic=aside.topic, stored=gone)
         return Outcome.of(outcomes)
+
+    def live(self, newest: Mapping[int, Latest]) -> list[Outgoing]:
+        """Return what the live topics say of newest values, by series; nothing of parameters nobody knows."""
+        messages = {}
+        for number, (time_s, value, flag, _failed) in newest.items():
+            key = self._store.keys.get(number)
+            parameter = self._registry.parameter(key.parameter) if key else None
+            if key is not None and parameter is not None:
+                shown = None if value is None else round(value, parameter.decimals)
+                payload = topics.live_message(shown, parameter.unit, flag, time_s, key.sensor)
+                messages[topics.live_topic(key.station, parameter.name)] = payload
+        return list(messages.items())
 
     def _table(self) -> SeriesTable:
         table = self._series_table

@@ -108,6 +108,9 @@ def ranges_of(numbers: Sequences) -> list[Range]:
     """Return sorted ranges that name exactly `numbers` (any order, repeats allowed)."""
     if len(numbers) == 0:
         return []
+    first, last = int(numbers[0]), int(numbers[-1])
+    if last - first == len(numbers) - 1 and (numbers[1:] > numbers[:-1]).all():  # without a gap, as nearly always
+        return [(first, last)]
     steps = np.diff(numbers)
     ordered = numbers if (steps > 0).all() else np.unique(numbers)
     breaks = np.flatnonzero(np.diff(ordered) != 1)

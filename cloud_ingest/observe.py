@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cloud_ingest import topics
 from cloud_ingest.columns import ARRIVAL_DTYPE, DerivedValues, Ints, Observed
 from cloud_ingest.decode import RECORD_DTYPE, Records
 from cloud_ingest.group_derivation import derive_all
@@ -19,7 +18,7 @@ from cloud_ingest.restamp import Stamp, stamps
 from cloud_ingest.scans import order_of
 from cloud_ingest.series_table import SeriesTable, bounds_of
 from cloud_ingest.store import Store
-from cloud_ingest.transaction import Transaction
+from cloud_ingest.transaction import Latest, Transaction
 from firmware.record import CLOCK_UNSET_BELOW, EVENT_BOOT, EVENT_CLOCK_SET, FAIL, MISSING
 from station_config.calibration import apply
 
@@ -54,17 +53,17 @@ class Observer:
         self._registry = table.registry
         self._now_s = now_s
 
-    def observe(self, new: NewRecords) -> list[topics.LiveValue]:
-        """Date, check, log, derive; return the newest values that changed."""
+    def observe(self, new: NewRecords) -> dict[int, Latest]:
+        """Date, check, log, derive; return the newest values that changed, by series."""
         observed = self._check(self._date(new))
         there = self._transaction.add_observed(observed)
         kept = observed if there.all() else observed.take(there)
         if not len(kept.time):
-            return []
+            return {}
         derived = self._derive(kept)
         self._hand_on(kept, derived)
         self._ask_for_review(kept)
-        return list(self._newest(kept, derived))
+        return self._newest(kept, derived)
 
     def _date(self, new: NewRecords) -> Dated:
         """Events go to their own table, records without a date wait, and those whose date is now here join in."""
@@ -149,26 +148,23 @@ class Observer:
             station = self._store.stations[journal]
             self._transaction.to_review(station, int(times[rows.start]), int(times[rows.stop - 1]))
 
-    def _newest(self, kept: Observed, derived: DerivedValues) -> Iterator[topics.LiveValue]:
-        """Update the newest values; yield each one that moved. A value from the future is kept in
+    def _newest(self, kept: Observed, derived: DerivedValues) -> dict[int, Latest]:
+        """Update the newest values; return each one that moved. A value from the future is kept in
         the log only: as the newest it would hide all that follow."""
-        columns = [
-            np.concatenate((getattr(kept, name), getattr(derived, name)))
-            for name in ("series", "time", "value", "flag", "failed")
-        ]
-        order = order_of(columns[1], columns[0])
-        order = order[columns[1][order] <= self._now_s + AHEAD_S]
-        order = order[np.argsort(columns[0][order], kind="stable")]
-        series = columns[0][order]
-        lasts = order[np.append(series[1:] != series[:-1], True)] if len(order) else order
-        for number, time_s, value, flag, failed in zip(*(one[lasts].tolist() for one in columns), strict=True):
-            key = self._store.keys[number]
-            known = None if value != value else value
-            parameter = self._registry.parameter(key.parameter)
-            if self._transaction.put_latest(number, time_s, known, flag, failed) and parameter is not None:
-                shown = None if known is None else round(known, parameter.decimals)
-                who = (key.station, parameter.name, key.sensor)
-                yield topics.LiveValue(*who, shown, parameter.unit, flag, time_s)
+        until = self._now_s + AHEAD_S
+        return self._transaction.put_newest(_lasts(kept, until)) | self._transaction.put_newest(_lasts(derived, until))
+
+
+def _lasts(rows: Observed | DerivedValues, until: int) -> dict[int, Latest]:
+    """Return the newest of each series in rows sorted by time, none after `until`."""
+    end = int(np.searchsorted(rows.time, until, side="right"))
+    place: Ints = np.full(int(rows.series[:end].max(initial=-1)) + 1, -1, np.int64)
+    place[rows.series[:end]] = np.arange(end)  # of several of a series the last stays
+    at = place[place >= 0]
+    value = rows.value[at].astype(object)
+    value[np.isnan(rows.value[at])] = None
+    columns = (rows.time[at].tolist(), value.tolist(), rows.flag[at].tolist(), rows.failed[at].tolist())
+    return dict(zip(rows.series[at].tolist(), zip(*columns, strict=True), strict=True))
 
 
 def _order(observed: Observed, messages: Ints) -> npt.NDArray[np.intp]:

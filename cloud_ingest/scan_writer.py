@@ -8,7 +8,7 @@ flush       writes
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from cloud_ingest.scans import (
     GROUPS,
     KEY_BITS,
     NOTHING,
-    Key,
     Rows,
     Scans,
     empty_rows,
@@ -31,6 +30,7 @@ from cloud_ingest.scans import (
     starts_of,
 )
 
+NO_KEYS: Ints = np.zeros(0, np.int64)
 THERE, LAYER, OTHER = 0, 1, 2  # what a row is: in the log; new layers for a row that is there; a row, there or not
 
 
@@ -44,22 +44,23 @@ class NewestScans:
         self._of: dict[int, int] = {}
         self._others: int | None = None  # no group we know nothing of has a newer one
 
-    def perhaps_there(self, connection: sqlite3.Connection, keys: Iterable[Key]) -> list[Key]:
+    def perhaps_there(self, connection: sqlite3.Connection, keys: Ints) -> Ints:
         """Return those of the keys that the file may have."""
         if self._others is None:
             newest = connection.execute("SELECT max(time) FROM scans").fetchone()[0]
             self._others = -(1 << 62) if newest is None else int(newest)
-        of, others = self._of, self._others
-        return [key for key in keys if key >> KEY_BITS <= of.get(key & (GROUPS - 1), others)]
+        groups, which = np.unique(keys & (GROUPS - 1), return_inverse=True)
+        newest_of = np.array([self._of.get(group, self._others) for group in groups.tolist()], np.int64)
+        return keys[keys >> KEY_BITS <= newest_of[which]]
 
-    def wrote(self, keys: Iterable[Key]) -> None:
-        """Note what the file has now."""
+    def wrote(self, keys: Ints) -> None:
+        """Note what the file has now; keys ascending."""
         assert self._others is not None, "perhaps_there comes first"
-        of, others = self._of, self._others
-        for key in keys:
-            time, group = key >> KEY_BITS, key & (GROUPS - 1)
-            if time > of.get(group, others):
-                of[group] = time
+        groups, which = np.unique(keys & (GROUPS - 1), return_inverse=True)
+        newest: Ints = np.zeros(len(groups), np.int64)
+        newest[which] = keys >> KEY_BITS  # of several times of a group the last is kept
+        for group, time in zip(groups.tolist(), newest.tolist(), strict=True):
+            self._of[group] = max(time, self._of.get(group, self._others))
 
 
 class ScanWriter:
@@ -69,7 +70,7 @@ class ScanWriter:
         self._db = connection
         self._newest = newest
         self._scans = NOTHING  # every row of the scans in _keys
-        self._keys: set[Key] = set()
+        self._keys = NO_KEYS  # ascending
         self._waiting: list[tuple[Scans, int]] = []
         self._changed = False
 
@@ -91,14 +92,14 @@ class ScanWriter:
     def at(self, time: Ints, series: Ints) -> Scans:
         """Return those of the rows with this time (ascending) and series that are there."""
         self._merge()
-        self._load(pack_keys(time, series).tolist())
+        self._load(_distinct(time, series))
         found = self._scans.find(time, series)
         return self._scans.take(found[found >= 0])
 
     def at_each(self, time: Ints, series: Ints) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Return a row for each of these, and whether it is there; else it is empty."""
         self._merge()
-        self._load(set(pack_keys(time, series).tolist()))
+        self._load(_distinct(time, series))
         found = self._scans.find(time, series)
         rows = empty_rows(len(time))
         rows[found >= 0] = self._scans.rows[found[found >= 0]]
@@ -114,9 +115,9 @@ class ScanWriter:
         self._merge()
         if self._changed:
             put_scans(self._db, self._scans)
-            if self._newest is not None:
+            if self._newest is not None and len(self._keys):
                 self._newest.wrote(self._keys)
-        self._scans, self._keys, self._changed = NOTHING, set(), False
+        self._scans, self._keys, self._changed = NOTHING, NO_KEYS, False
 
     def _is_in(self, new: Scans, first: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which rows the log has with their own identity."""
@@ -125,12 +126,14 @@ class ScanWriter:
         inside: npt.NDArray[np.bool_] = first | same
         return inside
 
-    def _load(self, keys: Iterable[Key]) -> None:
-        """Take in the scans with these keys, as far as they are there."""
-        unknown = [key for key in keys if key not in self._keys]
-        self._keys.update(unknown)
+    def _load(self, keys: Ints) -> None:
+        """Take in the scans with these keys (ascending, each once), as far as they are there."""
+        unknown = keys[~_is_among(keys, self._keys)]
+        if not len(unknown):
+            return
+        self._keys = np.sort(np.concatenate((self._keys, unknown)), kind="stable")
         perhaps = unknown if self._newest is None else self._newest.perhaps_there(self._db, unknown)
-        if perhaps:
+        if len(perhaps):
             found = load_scans(self._db, perhaps)
             if len(found.time):
                 self._scans = _sorted(self._scans, found)
@@ -142,9 +145,23 @@ class ScanWriter:
         new = joined(*(rows for rows, _ in self._waiting))
         kinds = np.repeat([kind for _, kind in self._waiting], [len(rows.time) for rows, _ in self._waiting])
         self._waiting, self._changed = [], True
-        self._load(set(pack_keys(new.time, new.rows["series"]).tolist()))
+        self._load(_distinct(new.time, new.rows["series"]))
         there = np.full(len(self._scans.time), THERE, np.int64)
         self._scans = _with_layers(joined(self._scans, new), np.concatenate((there, kinds)))
+
+
+def _distinct(time: Ints, series: npt.NDArray[Any]) -> Ints:
+    """Return the keys of these rows, ascending, each once."""
+    keys = np.sort(pack_keys(time, series), kind="stable")
+    return keys[starts_of(keys)]
+
+
+def _is_among(keys: Ints, known: Ints) -> npt.NDArray[np.bool_]:
+    if not len(known):
+        return np.zeros(len(keys), np.bool_)
+    at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    found: npt.NDArray[np.bool_] = known[at] == keys
+    return found
 
 
 def _sorted(one: Scans, other: Scans) -> Scans:

@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,7 @@ ROW_DTYPE = np.dtype(
 )
 
 Rows = npt.NDArray[np.void]  # of ROW_DTYPE
-Key = int  # of a scan: time << KEY_BITS | group; plain integers cost the garbage collector nothing
-KEY_BITS = 26
+KEY_BITS = 26  # the key of a scan is time << KEY_BITS | group
 GROUPS = 1 << KEY_BITS
 
 
@@ -125,11 +123,11 @@ def empty_rows(number: int) -> Rows:
     return rows
 
 
-def keys_of(scans: Scans) -> tuple[list[Key], list[int]]:
+def keys_of(scans: Scans) -> tuple[Ints, npt.NDArray[np.intp]]:
     """Return the keys of sorted rows' scans, and where each begins."""
     keys = pack_keys(scans.time, scans.rows["series"])
     starts = starts_of(keys)
-    return keys[starts].tolist(), starts.tolist()
+    return keys[starts], starts
 
 
 def pack_keys(time: Ints, series: npt.NDArray[Any]) -> Ints:
@@ -189,12 +187,12 @@ def read_scans(connection: sqlite3.Connection, groups: Iterable[int] | None, fir
     return unpacked(connection.execute(query, (first, last, json.dumps(sorted(set(groups))))).fetchall())
 
 
-def load_scans(connection: sqlite3.Connection, keys: Iterable[Key]) -> Scans:
+def load_scans(connection: sqlite3.Connection, keys: Ints) -> Scans:
     """Return those of the scans with these keys that are there."""
     found = connection.execute(
         "SELECT scans.time, rows FROM json_each(?) AS wanted CROSS JOIN scans ON scans.time = wanted.value >> ?"
         " AND series_group = wanted.value & ?",
-        (json.dumps(sorted(keys)), KEY_BITS, GROUPS - 1),
+        (json.dumps(np.sort(keys).tolist()), KEY_BITS, GROUPS - 1),
     )
     return unpacked(found.fetchall())
 
@@ -203,23 +201,22 @@ def put_scans(connection: sqlite3.Connection, scans: Scans) -> None:
     """Write sorted rows as scans, in place of those with the same keys: each must be whole."""
     keys, starts = keys_of(scans)
     data = scans.rows.tobytes()
-    size = ROW_DTYPE.itemsize
-    begins = [start * size for start in starts]
-    blobs = (data[begin:end] for begin, end in pairwise((*begins, len(data))))
+    borders = [*(starts * ROW_DTYPE.itemsize).tolist(), len(data)]
+    blobs = map(data.__getitem__, map(slice, borders[:-1], borders[1:]))  # no line of Python for each scan
     connection.executemany(
         "INSERT INTO scans VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = excluded.rows",
-        ((key >> KEY_BITS, key & (GROUPS - 1), blob) for key, blob in zip(keys, blobs, strict=True)),
+        zip((keys >> KEY_BITS).tolist(), (keys & (GROUPS - 1)).tolist(), blobs, strict=True),
     )
 
 
 def remove_rows(connection: sqlite3.Connection, time: Ints, series: Ints) -> None:
     """Take rows out of their scans, and scans out that have none left."""
-    keys = np.unique(pack_keys(time, series)).tolist()
+    keys = np.unique(pack_keys(time, series))
     there = load_scans(connection, keys)
     gone = there.find(time, series)
     left = np.ones(len(there.time), np.bool_)
     left[gone[gone >= 0]] = False
-    split = ((key >> KEY_BITS, key & (GROUPS - 1)) for key in keys)
+    split = zip((keys >> KEY_BITS).tolist(), (keys & (GROUPS - 1)).tolist(), strict=True)
     connection.executemany("DELETE FROM scans WHERE time = ? AND series_group = ?", split)
     put_scans(connection, there.take(left))
 

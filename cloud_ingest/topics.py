@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from cloud_ingest.errors import TopicError
@@ -29,6 +30,8 @@ SHARDS = 64
 RANGES_PER_COMMIT = 500  # keeps one commit message below about 12 KiB
 IDS_PER_COMMIT = 200
 
+TOPICS_REMEMBERED = 10_000
+_GATEWAY_MESSAGES = tuple(f"{one}/" for one in (RESULTS, LOSSES, WARNINGS))
 _ID = re.compile(r"[a-z0-9-]{1,32}")
 
 
@@ -44,6 +47,7 @@ def shard_of(station: str) -> str:
     return f"{zlib.crc32(station.encode()) % SHARDS:02x}"
 
 
+@lru_cache(TOPICS_REMEMBERED)
 def parse_records_topic(topic: str) -> Origin:
     """Return who sent a batch. Raises TopicError."""
     parts = topic.removeprefix(RECORDS + "/").split("/")
@@ -68,7 +72,7 @@ def parse_status_topic(topic: str) -> str:
 
 def is_gateway_message(topic: str) -> bool:
     """Return whether a topic carries messages that are no records: results, losses, warnings."""
-    return topic.startswith((RESULTS + "/", LOSSES + "/", WARNINGS + "/"))
+    return topic.startswith(_GATEWAY_MESSAGES)
 
 
 def parse_message_topic(topic: str) -> tuple[str, str]:
@@ -105,23 +109,6 @@ def message_commits(ids: Sequence[str]) -> Iterator[bytes]:
     """Yield the commit messages that name these ids of messages."""
     for start in range(0, len(ids), IDS_PER_COMMIT):
         yield _json({"messages": list(ids[start : start + IDS_PER_COMMIT])})
-
-
-class LiveValue(NamedTuple):
-    """The newest value of a series, as its live topic says it; the message is made only if it is sent."""
-
-    station: str
-    parameter: str
-    sensor: int
-    value: float | None
-    unit: str | None
-    flag: int
-    time_s: int
-
-    def message(self) -> tuple[str, bytes]:
-        """Return topic and payload."""
-        payload = live_message(self.value, self.unit, self.flag, self.time_s, self.sensor)
-        return live_topic(self.station, self.parameter), payload
 
 
 def live_message(value: float | None, unit: str | None, flag: int, time_s: int, sensor: int) -> bytes:

@@ -7,7 +7,7 @@ messages costs few statements.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     Connection,
+    Executable,
     Table,
     bindparam,
     case,
@@ -47,6 +48,7 @@ from cloud_ingest.rollup_marks import mark_all, waiting
 from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.scans import FreeNumbers
 from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
+from cloud_ingest.statements import Prepared, Row
 from cloud_ingest.topics import RECORDS
 from firmware.record import BATCH_HEADER_SIZE, SIZE
 
@@ -64,6 +66,31 @@ SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES = 20_000, 64 << 20
 SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
 
 
+def _put_range(db: Connection) -> Executable:
+    insert = insert_into(db, tables.ledger)
+    return insert.on_conflict_do_update(
+        index_elements=["journal", "kind", "first"], set_={"last": insert.excluded.last}
+    )
+
+
+def _put_latest(db: Connection) -> Executable:
+    insert = insert_into(db, tables.latest)
+    newer = {name: insert.excluded[name] for name in ("time", "value", "flag", "failed")}
+    return insert.on_conflict_do_update(index_elements=["series"], set_=newer)
+
+
+def _strike_range(_db: Connection) -> Executable:
+    c = tables.ledger.c
+    of = (c.journal == bindparam("of_journal"), c.kind == bindparam("of_kind"), c.first == bindparam("begin"))
+    return delete(tables.ledger).where(*of)
+
+
+_ADD_RAW = Prepared(lambda _db: insert(tables.raw), "journal", "first_seq", "last_seq", "records")
+_STRIKE_RANGE = Prepared(_strike_range, "of_journal", "of_kind", "begin")
+_PUT_RANGE = Prepared(_put_range, "journal", "kind", "first", "last")
+_PUT_LATEST = Prepared(_put_latest, "series", "time", "value", "flag", "failed")
+
+
 class Transaction:
     """Made by Store.transaction() only."""
 
@@ -74,7 +101,7 @@ class Transaction:
         self.log: ObservationsWriter = observations.writer(connection, store, partial(store.marks.set, connection))
         self.rollups = RollupTable(connection)
         self._ledgers_before: dict[tuple[int, int], set[Range]] = {}
-        self._raw: list[dict[str, object]] = []
+        self._raw: list[Row] = []
         self._shelved = False
         self._latest: dict[int, Latest] = {}
         self._spans: dict[str, tuple[int, int]] = {}
@@ -131,7 +158,7 @@ class Transaction:
         for first, last in ranges_of(seqs):
             number = last - first + 1
             data = records[at : at + number].tobytes()
-            self._raw.append({"journal": journal, "first_seq": first, "last_seq": last, "records": data})
+            self._raw.append((journal, first, last, data))
             ledger.add(first, last)
             at += number
 
@@ -248,6 +275,14 @@ class Transaction:
         self._latest[series] = (time_s, value, flag, failed)
         return True
 
+    def put_newest(self, rows: Mapping[int, Latest]) -> dict[int, Latest]:
+        """Offer newest values by series; return those that nothing newer was known of."""
+        known = self._store.latest_times
+        newer = {number: row for number, row in rows.items() if row[0] >= known.get(number, 0)}
+        known.update((number, row[0]) for number, row in newer.items())
+        self._latest.update(newer)
+        return newer
+
     def latest(self, series: Iterable[int]) -> dict[int, Latest]:
         """Return the newest values that are known of these series."""
         c = tables.latest.c
@@ -314,8 +349,7 @@ class Transaction:
         if self._shelved:  # once for all: it looks at everything that is set aside
             make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
         self._write_ledgers()
-        if self._raw:
-            self._db.execute(insert(tables.raw), self._raw)
+        _ADD_RAW.run(self._db, self._raw)
         self._write_counts()
         self._write_latest()
         self._flush_spans()
@@ -323,17 +357,15 @@ class Transaction:
         self._number_arrivals()
 
     def _write_ledgers(self) -> None:
-        table, gone, new = tables.ledger, [], []
+        gone: list[Row] = []
+        new: list[Row] = []
         for (journal, kind), before in self._ledgers_before.items():
             after = set(self._store.ledgers[journal, kind])
-            of = {"journal": journal, "kind": kind}
-            gone += [{"of_journal": journal, "of_kind": kind, "begin": first} for first, _ in before - after]
-            new += [of | {"first": first, "last": last} for first, last in after - before]
-        if gone:
-            same = (table.c.journal == bindparam("of_journal"), table.c.kind == bindparam("of_kind"))
-            self._db.execute(delete(table).where(*same, table.c.first == bindparam("begin")), gone)
-        if new:
-            self._db.execute(insert(table), new)
+            kept = {first for first, _ in after}
+            gone += [(journal, kind, first) for first, _ in before - after if first not in kept]
+            new += [(journal, kind, first, last) for first, last in after - before]
+        _STRIKE_RANGE.run(self._db, gone)
+        _PUT_RANGE.run(self._db, new)
 
     def _write_counts(self) -> None:
         for (name, journal), number in self._counted.items():
@@ -342,14 +374,7 @@ class Transaction:
             self._db.execute(more)
 
     def _write_latest(self) -> None:
-        if not self._latest:
-            return
-        insert = insert_into(self._db, tables.latest)
-        newer = {name: insert.excluded[name] for name in ("time", "value", "flag", "failed")}
-        upsert = insert.on_conflict_do_update(index_elements=["series"], set_=newer)
-        names = ("time", "value", "flag", "failed")
-        rows = [{"series": number} | dict(zip(names, row, strict=True)) for number, row in self._latest.items()]
-        self._db.execute(upsert, rows)
+        _PUT_LATEST.run(self._db, [(number, *row) for number, row in self._latest.items()])
 
     def _flush_spans(self) -> None:
         ask_for_review(self._db, self._spans)

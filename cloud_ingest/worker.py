@@ -23,7 +23,7 @@ from cloud_ingest.mending import mend
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.subscriber import Inbox, Message, Subscriber, Subscribers
-from cloud_ingest.topics import LiveValue
+from cloud_ingest.transaction import Latest
 from station_config.clock import Clock
 
 GROUP_BYTES = 1_000_000  # about 55,000 records: one transaction
@@ -89,7 +89,7 @@ class IngestWorker:
     _mended: int = field(default=0, init=False)
     _next_retry: float = field(default=0.0, init=False)
     _next_aside: float = field(default=0.0, init=False)
-    _newest: dict[tuple[str, str], LiveValue] = field(default_factory=dict, init=False)  # not published yet
+    _newest: dict[int, Latest] = field(default_factory=dict, init=False)  # by series, not published yet
     _next_live: float = field(default=0.0, init=False)
 
     def run(self, stop: threading.Event) -> None:
@@ -163,8 +163,8 @@ class IngestWorker:
         """Publish what is newest: all of it at once, under pressure once a second."""
         self._next_live = time.monotonic() + LIVE_EVERY_S
         newest, self._newest = self._newest, {}
-        for one in newest.values():
-            self.subscriber.publish(*one.message(), qos=0, retain=True)
+        for topic, payload in self.ingest.live(newest):
+            self.subscriber.publish(topic, payload, qos=0, retain=True)
 
     def _mend(self, damaged: ChunkDamaged) -> None:
         """Make observations that cannot be read again from raw records."""
@@ -242,7 +242,7 @@ class IngestWorker:
         for topic, payload in outcome.commits:
             self.subscriber.publish(topic, payload, qos=1)
         self.subscriber.acknowledge(messages)
-        self._newest.update(((one.station, one.parameter), one) for one in outcome.newest)
+        self._newest.update(outcome.newest)
         if not self._is_pressed() or time.monotonic() >= self._next_live:
             self._tell_newest()
         if outcome.counts.set_aside:

@@ -304,10 +304,10 @@ def test_newest_values_move_forward_only(bench: Bench) -> None:
     first = bench.take(batch(minute(3, T0 + 60, ec25=2.0)))
     late = bench.take(batch(minute(1, T0, ec25=1.0)))
     newest = {one.key.parameter: one.value for one in bench.reader.latest()}
-    live = dict(first.live)["tram/v1/live/xuan-hoa/conductivity_25"]
+    live = dict(bench.ingest.live(first.newest))["tram/v1/live/xuan-hoa/conductivity_25"]
     assert newest[EC25] == 2.0
     assert json.loads(live) == {"value": 2.0, "unit": "mS/cm", "flag": 1, "time": T0 + 60, "sensor": 1}
-    assert late.live == []
+    assert late.newest == {}
 
 
 def test_a_value_from_the_future_does_not_hide_the_present(bench: Bench) -> None:

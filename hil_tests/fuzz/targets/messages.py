@@ -196,7 +196,7 @@ def _arrives(data: bytes) -> None:
         payload = json_of(_DOCUMENTS[which], part[1:]) if which in _DOCUMENTS else batch_of(part[1:])
         arrived.append(_Arrived(_TOPICS[which], payload))
     outcome = cloud.ingest.store_group(arrived, NOW)
-    for topic, payload in (*outcome.commits, *outcome.live):
+    for topic, payload in (*outcome.commits, *cloud.ingest.live(outcome.newest)):
         json.loads(payload)
         if topic.startswith(topics.COMMITS):
             messages.decode_commit(payload)
