@@ -72,6 +72,13 @@ def account_for(
     return Account(list(stored), only_unusable, list(by_events), lost, unexplained)
 
 
+def in_cloud(account: Account, most: int) -> list[Range]:
+    """Return which numbers nobody needs to send again, as `most` ranges: of more the longest."""
+    explained = [*account.overwritten, *((one.first, one.last) for one in account.declared)]
+    ranges = RangeSet([*account.stored, *account.set_aside, *explained])
+    return sorted(sorted(ranges, key=lambda one: one[0] - one[1])[:most])
+
+
 def _missing_of(declared: Sequence[Declared], arrived: RangeSet) -> list[Declared]:
     """Return of each declaration what did not arrive; a number that two declare counts for the first."""
     found, seen = [], RangeSet()

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alerts.errors import AlertsError
 from cloud_ingest.archive_command import archive
+from cloud_ingest.ask_again_command import ask_again
 from cloud_ingest.audit import account_for
 from cloud_ingest.backup_command import backup, restore
 from cloud_ingest.broker_command import broker_files
@@ -74,6 +75,7 @@ app.command()(backup)
 app.command()(archive)
 app.command()(compact)
 app.command()(restore)
+app.command("ask-again")(ask_again)
 app.command("import")(import_file)
 app.command("imports")(list_imports)
 app.add_typer(calibration, name="calibration")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Protocol
 from edge_gateway import station_jobs
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.errands import Details, Errand
-from edge_gateway.errors import JobFailed
+from edge_gateway.errors import JobFailed, OutboxError
 from edge_gateway.host_clock import no_doubt
 from edge_gateway.line_jobs import Job, Result, Steps
+from edge_gateway.slices import Range
 from edge_gateway.station_link import StationLink
 from edge_gateway.update_jobs import Update, configuration_update, firmware_update, update
 from station_config import command as kinds
@@ -22,7 +23,11 @@ from station_config.clock import Clock
 from station_config.command import AnyCommand
 
 THIS_GATEWAY = "gateway"
+RANGES_TOLD = 100  # of each journal
 Remember = Callable[[Mapping[str, object]], None]
+Asked = Future[dict[int, list[Range]]]
+AskAgain = Callable[[str, Mapping[int, Sequence[Range]]], Asked]
+NO_DIRECT: Mapping[str, AskAgain] = {}
 
 
 class JobLine(Protocol):
@@ -30,6 +35,9 @@ class JobLine(Protocol):
 
     def submit(self, job: Job[Result], address: int) -> Future[Result]:
         """Have a job done for the station at `address`."""
+
+    def ask_again(self, station: str, in_cloud: Mapping[int, Sequence[Range]]) -> Asked:
+        """Have what the cloud has not of a station fetched again; the Future tells what, by journal."""
 
 
 class Place(NamedTuple):
@@ -40,7 +48,8 @@ class Place(NamedTuple):
 
 
 class CommandWork:
-    """Carries commands out. `restart` has the gateway's process begin anew; `recent_log` returns its newest lines."""
+    """Carries commands out. `restart` has the gateway's process begin anew; `recent_log` returns its newest lines;
+    `direct` has what of stations without a board is fetched again."""
 
     def __init__(
         self,
@@ -50,8 +59,10 @@ class CommandWork:
         recent_log: Callable[[], list[str]],
         restart: Callable[[], None],
         host_clock_doubt: Callable[[], str | None] = no_doubt,
+        direct: Mapping[str, AskAgain] = NO_DIRECT,
     ) -> None:
         self._lines = lines
+        self._direct = direct
         self._clock = clock
         self._host_clock_doubt = host_clock_doubt
         self._recent_log = recent_log
@@ -68,7 +79,8 @@ class CommandWork:
         station = command.arguments.station
         if station is None:
             return THIS_GATEWAY
-        return f"station {station}" if station in self._places else None
+        is_here = station in self._places or (isinstance(command, kinds.ReadAgain) and station in self._direct)
+        return f"station {station}" if is_here else None
 
     def first_progress(self, command: AnyCommand) -> dict[str, object]:
         """Return what has to be on disk before a command starts."""
@@ -88,8 +100,12 @@ class CommandWork:
             return self._at_the_gateway(command, progress)
         errand = Errand(station, self._clock.now, command.expires_at, remember, dict(progress))
         place = self._places.get(station)
+        if isinstance(command, kinds.ReadAgain) and station in self._direct:
+            return _ask_again(command, self._direct[station])
         if place is None:
             return _failed(f"this gateway no longer has station {station}")
+        if isinstance(command, kinds.ReadAgain) and place.line in self._lines:
+            return _ask_again(command, self._lines[place.line].ask_again)
         doubt = self._host_clock_doubt() if isinstance(command, kinds.SetClock) else None
         if doubt is not None:
             return _failed(f"{doubt}: it sets no other")
@@ -127,6 +143,24 @@ def _station_job(command: AnyCommand, errand: Errand, link: StationLink, address
             return update(link, address, errand, firmware_update(command.arguments.data))
         case _:
             raise JobFailed(f"{command.kind} is nothing a station does")
+
+
+def _ask_again(command: kinds.ReadAgain, ask: AskAgain) -> Future[Details]:
+    told: Future[Details] = Future()
+    in_cloud = {one.journal: one.ranges for one in command.arguments.in_cloud}
+    ask(command.arguments.station, in_cloud).add_done_callback(partial(_tell_what_is_asked, told))
+    return told
+
+
+def _tell_what_is_asked(told: Future[Details], asked: Asked) -> None:
+    error = asked.exception()
+    if error is not None:
+        told.set_exception(JobFailed(str(error)) if isinstance(error, OutboxError) else error)
+        return
+    by_journal = asked.result()
+    records = sum(last - first + 1 for ranges in by_journal.values() for first, last in ranges)
+    shown = {f"{journal:08x}": ranges[:RANGES_TOLD] for journal, ranges in by_journal.items()}
+    told.set_result({"records": records, "ranges": shown})
 
 
 def _checked(content: bytes, station: str, address: int) -> Update:

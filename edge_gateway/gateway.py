@@ -16,7 +16,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge_gateway.command_desk import CommandDesk
-from edge_gateway.command_work import CommandWork
+from edge_gateway.command_work import Asked, CommandWork
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.contacts import Contact, ContactBook
 from edge_gateway.direct.station import DirectPlan
@@ -29,6 +29,7 @@ from edge_gateway.outbox_store import Limits, OutboxStore
 from edge_gateway.poller import LinePoller
 from edge_gateway.service_manager import ServiceManager
 from edge_gateway.sizing import SECONDS_PER_DAY
+from edge_gateway.slices import Range
 from edge_gateway.station_link import access_line
 from edge_gateway.uplink import Uplink
 from edge_gateway.warning_configuration import WarningSetup
@@ -133,7 +134,12 @@ def _run_with(
         commands.restart.set()
         stop.set()
 
-    work = CommandWork(configuration, pollers, clock, commands.recent_log, restart, clock.doubt)
+    def ask_again(station: str, in_cloud: Mapping[int, Sequence[Range]]) -> Asked:
+        seen = contacts.all()[station]
+        return outbox.submit(lambda store: store.ask_again(station, in_cloud, seen, clock.now()))
+
+    again = dict.fromkeys((plan.id for plan in direct), ask_again)
+    work = CommandWork(configuration, pollers, clock, commands.recent_log, restart, clock.doubt, again)
     desk = CommandDesk(configuration.id, commands.keys, outbox, work, clock, clock.doubt)
     uplink = Uplink(
         configuration,

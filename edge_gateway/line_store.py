@@ -7,13 +7,14 @@ acknowledged). While the outbox gathers slices for one transaction, the line goe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 
+from edge_gateway.contacts import Contact
 from edge_gateway.outbox import Outbox
 from edge_gateway.outbox_store import OutboxStore
-from edge_gateway.slices import Loss, Progress, Series, Slice
+from edge_gateway.slices import Loss, Progress, Range, Series, Slice
 
 
 class LineStore:
@@ -57,6 +58,13 @@ class LineStore:
         self.settle()  # what was handed over before is stored by now
         self._stored[series] = self._come[series] = after
         return after
+
+    def ask_again(self, seen: Contact, in_cloud: Mapping[int, Sequence[Range]], now: float) -> dict[int, list[Range]]:
+        """Take what the cloud has not for not stored, so that it is fetched again; return it. Raises OutboxError."""
+        change = partial(OutboxStore.ask_again, station=seen.station, in_cloud=in_cloud, seen=seen, now=now)
+        asked = self._outbox.write(change)
+        self.load()  # what was handed over before is stored by now
+        return asked
 
     def settle(self) -> None:
         """Take in what was stored meanwhile. Raises OutboxError: then all that is not stored has to be asked again."""

@@ -14,11 +14,13 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_gateway.asked_again import NO_LONGER_THERE, ask_again
 from edge_gateway.command_table import CommandTable
+from edge_gateway.contacts import Contact
 from edge_gateway.errors import MessageInvalid, SliceRefused
 from edge_gateway.messages import UpMessage, check_message
 from edge_gateway.outbox_losses import LossBook, not_held
-from edge_gateway.slices import EARLIEST_BELIEVABLE_S, Loss, Progress, Range, Series, Slice, joined, without
+from edge_gateway.slices import EARLIEST_BELIEVABLE_S, MAX_SEQ, Loss, Progress, Range, Series, Slice, joined, without
 
 OUTBOX_FULL = "outbox full"
 TOO_OLD = "older than the outbox keeps"
@@ -102,6 +104,27 @@ class OutboxStore:
             self._losses.declare(loss, now)
         else:
             self._declare_beginning(loss.series, loss.last_seq, why, now)
+
+    def ask_again(
+        self, station: str, in_cloud: Mapping[int, Sequence[Range]], seen: Contact, now: float
+    ) -> dict[int, list[Range]]:
+        """Take what the cloud has not, and is not here either, for not stored: it is fetched again then.
+
+        Return that by journal. What the journal that was `seen` at the station has no more is declared lost.
+        """
+        query = "SELECT journal FROM series WHERE station = ? ORDER BY journal"
+        found = {}
+        for (journal,) in self._sql.execute(query, (station,)).fetchall():
+            series = Series(station, journal)
+            before, here = self.progress(series), self._overlapping(series, 1, MAX_SEQ)
+            begins_at = (seen.first_seq or 0) if seen.journal == journal else 0
+            again = ask_again(before, in_cloud.get(journal, ()), here, begins_at)
+            for first, last in again.gone:
+                self._losses.declare(Loss(series, first, last, NO_LONGER_THERE), now)
+            self._keep_progress(series, before, again.after)
+            if again.wanted:
+                found[journal] = again.wanted
+        return found
 
     def note_predecessor(self, why: str, now: float) -> None:
         """Remember that this file was begun after another was lost: what may have been in that one is declared."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -16,10 +16,10 @@ from edge_gateway.contacts import ContactBook
 from edge_gateway.errors import LineUnavailable, LinkError, NotOurStation, OutboxUnavailable
 from edge_gateway.host_clock import no_doubt
 from edge_gateway.line_client import ModbusClient
-from edge_gateway.line_jobs import Job, LineJobs, Result
+from edge_gateway.line_jobs import Job, LineJobs, Result, Steps
 from edge_gateway.line_store import LineStore
 from edge_gateway.outbox import Outbox
-from edge_gateway.slices import Loss, Progress, Series, Slice
+from edge_gateway.slices import Loss, Progress, Range, Series, Slice
 from edge_gateway.station_link import StationLink
 from edge_gateway.station_policy import Ask, Known, Question
 from edge_gateway.station_protocol import Fetched
@@ -78,6 +78,15 @@ class LinePoller:
     def submit(self, job: Job[Result], address: int) -> Future[Result]:
         """Have a job done for the station at `address`, question by question beside the polling. Any thread."""
         return self._jobs.submit(job, address)
+
+    def ask_again(self, station: str, in_cloud: Mapping[int, Sequence[Range]]) -> Future[dict[int, list[Range]]]:
+        """Have what the cloud has not of a station fetched again; the Future tells what, by journal. Any thread."""
+
+        def job(_link: StationLink, _address: int) -> Steps[dict[int, list[Range]]]:
+            yield 0.0
+            return self._records.ask_again(self._contacts.all()[station], in_cloud, self._clock.now())
+
+        return self._jobs.submit(job, 0)
 
     def run(self, stop: threading.Event) -> None:
         """Poll until `stop` is set. Raises OutboxDamaged, OutboxClosed."""

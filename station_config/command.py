@@ -33,6 +33,8 @@ FUTURE_TOLERANCE_S = 120
 CONFIGURATION_BYTES = 32_768  # what a board takes (firmware/files.py)
 IMAGE_BYTES = 131_072
 ADDRESSES = 247
+RANGES_AT_MOST = 2_000  # of one journal that a gateway is told of
+JOURNALS_AT_MOST = 50
 
 _CONTEXT = b"tram-command-1\0"
 _ID = r"^[0-9a-f]{32}$"
@@ -108,6 +110,22 @@ class ScanArguments(StrictModel):
         return self
 
 
+Seq = Annotated[int, Field(ge=1, le=0xFFFF_FFFF)]
+
+
+class JournalInCloud(StrictModel):
+    """What the cloud has of a journal, or knows to be lost: sequence numbers, both ends included."""
+
+    journal: int = Field(ge=0, le=0xFFFF_FFFF)
+    ranges: list[tuple[Seq, Seq]] = Field(max_length=RANGES_AT_MOST)
+
+
+class ReadAgainArguments(OfStation):
+    """All that the cloud has of a station; what is not in it is to be sent once more."""
+
+    in_cloud: list[JournalInCloud] = Field(max_length=JOURNALS_AT_MOST)
+
+
 class _Signed(StrictModel):
     id: str = Field(pattern=_ID)
     gateway: Name
@@ -178,10 +196,20 @@ class Reboot(_Signed):
     arguments: OfStationOrGateway
 
 
-AnyCommand = ReadNow | SetClock | CalibrationMode | Configuration | Firmware | Logs | BusScan | Reboot
+class ReadAgain(_Signed):
+    """Send once more what the cloud has not of a station, from the station's journal."""
+
+    kind: Literal["read-again"] = "read-again"
+    arguments: ReadAgainArguments
+
+
+AnyCommand = ReadNow | SetClock | CalibrationMode | Configuration | Firmware | Logs | BusScan | Reboot | ReadAgain
 Command = Annotated[AnyCommand, Field(discriminator="kind")]
 _COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Command)
-KINDS = ("read-now", "set-clock", "calibration-mode", "configuration", "firmware", "logs", "bus-scan", "reboot")
+KINDS = (
+    *("read-now", "set-clock", "calibration-mode", "configuration", "firmware", "logs", "bus-scan", "reboot"),
+    "read-again",
+)
 
 
 class Envelope(StrictModel):

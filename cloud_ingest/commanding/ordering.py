@@ -39,6 +39,7 @@ class Wish:
     on: bool | None = None
     file: Path | None = None
     image: Path | None = None
+    in_cloud: list[dict[str, Any]] | None = None  # read-again: by journal
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def _arguments(wish: Wish, network: Network) -> dict[str, Any]:
         image = _read(_needed(wish.image, "--image"))
         encoded = base64.b64encode(image).decode("ascii")
         return {"station": station, "image": encoded, "sha256": hashlib.sha256(image).hexdigest()}
+    if wish.kind == "read-again":
+        return {"station": station, "in_cloud": _needed(wish.in_cloud, "use tram-cloud ask-again: the ledger")}
     return {"station": station}
 
 

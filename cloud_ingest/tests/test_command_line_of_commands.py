@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cloud_ingest.commands import app
+from cloud_ingest.store import Store
+from station_config.network import load_network
 
 NETWORK = Path(__file__).parents[2] / "simulators" / "demo_network.toml"
 
@@ -111,3 +113,21 @@ def test_the_image_is_not_printed_with_the_command(office: Office) -> None:
     (shown,) = office.ask("command", "list")
 
     assert set(shown["arguments"]) == {"station", "sha256"}
+
+
+def test_a_gateway_is_asked_again_for_what_no_ledger_of_this_store_has(office: Office, tmp_path: Path) -> None:
+    """Signed where the key is; every station of the network, or the one that was named."""
+    with Store(tmp_path / "cloud") as store, store.transaction() as transaction:
+        journal = transaction.journal_number("xuan-hoa", 0x1234)
+        for first, last in ((1, 100), (201, 210)):
+            transaction.ledger(journal).add(first, last)
+    done = office.say("ask-again", "--only-sign", str(tmp_path / "signed"))
+    assert done.exit_code == 0, done.output
+    stations = {one.id for one in load_network(NETWORK).stations}
+    files = {file.name for file in (tmp_path / "signed").iterdir()}
+    assert files == {f"read-again-{station}.json" for station in stations}
+    command = json.loads(json.loads((tmp_path / "signed" / "read-again-xuan-hoa.json").read_text())["command"])
+    assert command["arguments"]["in_cloud"] == [{"journal": 0x1234, "ranges": [[1, 100], [201, 210]]}]
+    (order,) = office.ask("ask-again", "--station", "xuan-hoa", "--by", "lan")
+    assert (order["kind"], order["gateway"], order["state"]) == ("read-again", "gw-go-cong", "waiting")
+    assert office.say("ask-again", "--station", "nowhere").exit_code == 2

@@ -26,13 +26,14 @@ class RunningGateway:
         broker_port: int,
         stations: dict[str, int],
         outbox: Mapping[str, object] | None = None,
+        keys_dir: Path | None = None,
         **settings: object,
     ) -> None:
         self.folder = folder
         self.file = folder / "gateway.toml"
         broker = {"commit_timeout_s": settings.pop("commit_timeout_s", 1.0), "retry_max_s": 0.5, "retry_min_s": 0.1}
         lines = [
-            'id = "gw-test"',
+            f'id = "{settings.pop("id", "gw-test")}"',
             'state_dir = "state"',
             f"poll_interval_s = {settings.pop('poll_interval_s', 0.05)}",
             "status_interval_s = 0.5",
@@ -50,6 +51,8 @@ class RunningGateway:
             "timeout_s = 0.2",
             *(f'[[line.station]]\nid = "{name}"\naddress = {address}' for name, address in stations.items()),
         ]
+        if keys_dir is not None:
+            lines += ["[commands]", f'keys_dir = "{keys_dir}"']
         self.file.write_text("\n".join(lines))
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
@@ -21,15 +22,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from edge_gateway.command_desk import CommandDesk
 from edge_gateway.command_policy import Do, Turn, admit, take_turn
 from edge_gateway.command_table import KEPT_AFTER_EXPIRY_S, CommandTable
-from edge_gateway.command_work import CommandWork
+from edge_gateway.command_work import Asked, CommandWork
 from edge_gateway.configuration import GatewayConfiguration
 from edge_gateway.errors import OutboxUnavailable
 from edge_gateway.line_jobs import Job, Result
 from edge_gateway.outbox import Outbox, open_outbox
 from edge_gateway.outbox_schema import bring_up_to_date
 from edge_gateway.outbox_store import Limits
+from edge_gateway.slices import Range
 from edge_gateway.tests.conftest import wait_for
-from station_config.command import OfStation, ReadNow, key_id, new_id, sign, verify
+from station_config.command import (
+    JournalInCloud,
+    OfStation,
+    ReadAgain,
+    ReadAgainArguments,
+    ReadNow,
+    key_id,
+    new_id,
+    sign,
+    verify,
+)
 
 OFFICE = Ed25519PrivateKey.generate()
 KEYS = {key_id(OFFICE.public_key()): OFFICE.public_key()}
@@ -56,6 +68,11 @@ class Line:
     def submit(self, job: Job[Result], address: int) -> Future[Result]:
         future: Future[Result] = Future()
         self.begun.append((job, future))
+        return future
+
+    def ask_again(self, station: str, in_cloud: Mapping[int, Sequence[Range]]) -> Asked:
+        future: Asked = Future()
+        future.set_result({7: [(11, 26), (40, 40)]} if in_cloud == {7: [(1, 10)]} else {})
         return future
 
 
@@ -132,6 +149,15 @@ def gateway(tmp_path: Path) -> Any:
     gateway = Gateway(tmp_path, Wall())
     yield gateway
     gateway.kill()
+
+
+def test_what_is_asked_for_again_is_told_by_journal(gateway: Gateway) -> None:
+    known = ReadAgainArguments(station="ben-tre", in_cloud=[JournalInCloud(journal=7, ranges=[(1, 10)])])
+    command = ReadAgain(**order(gateway.wall, "ben-tre").model_dump(exclude={"kind", "arguments"}), arguments=known)
+    gateway.deliver(sign(command, OFFICE).encode())
+    wait_for(lambda: gateway.rows()[command.id][0] == "finished", "the end")
+    told = json.loads(gateway.rows()[command.id][1] or "")
+    assert told["details"] == {"records": 17, "ranges": {"00000007": [[11, 26], [40, 40]]}}
 
 
 def test_a_command_is_on_disk_and_accepted_before_it_starts_and_its_result_is_told_once(gateway: Gateway) -> None:
