@@ -24,6 +24,7 @@ from cloud_ingest.observations import Logged
 ROWS = 10_000  # a chunk with fewer takes what follows
 MOST_ROWS = 12_500  # late rows make it grow to this, then it is cut
 MOST_S = 32 * 86400
+MERGE_EFFORT = 2_000  # of one chunk that is written, in rows: its head and its columns, however few rows it has
 
 _OVERLAPPING = "FROM chunks WHERE series = ? AND first BETWEEN ? AND ? AND last >= ? ORDER BY first"
 _INSERT = "INSERT INTO chunks (series, first, last, rows, data) VALUES (?, ?, ?, ?, ?)"
@@ -38,6 +39,13 @@ class Chunk(NamedTuple):
     first: int
     last: int
     rows: int
+
+
+class Merged(NamedTuple):
+    """How many rows went into a chunk; `effort` in rows that were read or written."""
+
+    rows: int
+    effort: int
 
 
 class ChunkTable:
@@ -78,15 +86,22 @@ class ChunkTable:
 
     def merge(self, series: int, rows: Logged) -> None:
         """Put rows of a series (times ascending) into chunks: those that are there, or new ones."""
-        begin, end = int(rows.time[0]), int(rows.time[-1])
-        known = self.overlapping(series, begin - MOST_S, end)
+        while len(rows.time):
+            rows = rows.take(slice(self.merge_some(series, rows).rows, None))
+
+    def merge_some(self, series: int, rows: Logged) -> Merged:
+        """Put the first of these rows into one chunk, no more than a chunk has; return how many, and what it cost."""
+        rows = rows.take(slice(0, ROWS))
+        known = self.overlapping(series, int(rows.time[0]) - MOST_S, int(rows.time[-1]))
         target = assigned(known, rows.time)
-        for at in np.unique(target).tolist():
-            own = rows.take(target == at)
-            if at < 0:
-                self._write(None, series, own)
-            else:
-                self.replace(known[at], merged(self.read(known[at]), own))
+        number = int(np.argmin(np.append(target == target[0], False)))
+        own = rows.take(slice(0, number))
+        if target[0] < 0:
+            self._write(None, series, own)
+            return Merged(number, MERGE_EFFORT + number)
+        chunk = known[int(target[0])]
+        self.replace(chunk, merged(self.read(chunk), own))
+        return Merged(number, MERGE_EFFORT + 2 * chunk.rows + number)
 
     def replace(self, chunk: Chunk, rows: Logged) -> None:
         """Write rows in place of a chunk's; none of them is before or after what other chunks leave free."""
@@ -111,6 +126,10 @@ class ChunkTable:
     def newest_of_all(self) -> int:
         """Return the time of the newest row, 0 without one."""
         return int(self._db.execute("SELECT coalesce(max(last), 0) FROM chunks").fetchone()[0])
+
+    def changes_of_others(self) -> int:
+        """Return a number that is another one when another connection has changed the file."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def damaged(self) -> list[int]:
         """Return the ids of the chunks that cannot be read."""

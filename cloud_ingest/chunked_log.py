@@ -90,12 +90,12 @@ class ChunkedLog:
     def remove(self, time: Ints, series: Ints) -> None:
         """Take the rows of these times (ascending) and series out: they are in an archive."""
         for number in np.unique(series).tolist():
+            self.changed_since.add(number)
             own = time[series == number]
             for chunk in self.chunks.overlapping(number, int(own[0]), int(own[-1])):
                 rows = self.chunks.read(chunk)
                 gone = np.isin(rows.time, own)
                 if gone.any():
-                    self.changed_since.add(number)
                     self.chunks.replace(chunk, rows.take(~gone))
         self.log.remove(time, series)
 

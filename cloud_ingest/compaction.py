@@ -1,35 +1,42 @@
 """The way of an old day: from the hot log into chunks, piece by piece in the writer's thread, between two groups.
 
 A day of UTC (rollup_marks: begin < time <= end) is packed six hours after it has ended, for the stations whose review
-has settled it. First its rows go into chunks, some series of a station in each transaction; then they go out of the
-log, in order of time, so that whole pages become free and next to nothing is written for it. In between they are in
-both, which reads the same (chunked_log.py). Only rows that are still what was packed go out: what has changed since
-stays, and is packed with the late rows, when the day's turn comes again. So a crash loses nothing and repeats little,
-and nothing has to be remembered: the log itself says what there is to do.
+has settled it. Its rows are read from the log in windows of time, as many series at once as fit into memory; then they
+go into chunks, some thousand rows in each transaction; then out of the log, in order of time, so that whole pages
+become free and next to nothing is written for it. In between they are in both, which reads the same (chunked_log.py).
+
+Each piece is a transaction of its own and costs about the same, however wide a station is and however often it
+measures. What happens between two pieces does no harm: a row that has changed in the log since it was read stays there
+(its layers count, and it is packed when the day's turn comes again), a series whose chunks somebody else has changed is
+left for the next turn, and what another process takes out (an archive) makes the day begin again. So a crash loses
+nothing and repeats little, and nothing has to be remembered on disk: the log itself says what there is to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud_ingest.chunk_table import Merged
 from cloud_ingest.chunked_log import ChunkedLog
-from cloud_ingest.chunks import COLUMNS
-from cloud_ingest.columns import Ints
+from cloud_ingest.gathered import Gathered, Packed
 from cloud_ingest.observations import Logged
 from cloud_ingest.pace import Pace
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.rollup_marks import BLOCK_S
+from cloud_ingest.scan_windows import Window, beginning
+from cloud_ingest.scans import GROUP_BITS, Key
 from cloud_ingest.store import Store
 from cloud_ingest.transaction import Transaction
 
 CLOSED_AFTER_S = 6 * 3600
-SERIES_AT_ONCE = 16
-ROWS_AT_ONCE = 20_000  # out of the log in one transaction
+READ_EFFORT = 25_000  # of one piece that reads: rows, see scan_windows
+PACK_EFFORT = 20_000  # of one piece that packs: rows read and written, see chunk_table
+REMOVE_EFFORT = 10_000  # of one piece that takes out
+ROWS_GATHERED = 640_000  # 41 bytes each
 ROWS_REMEMBERED = 2_000_000  # 16 bytes each
 LOOK_EVERY_S = 3600.0
 BUDGET_S = 0.1  # of one step; then the messages that wait are stored
@@ -37,26 +44,21 @@ BUDGET_S = 0.1  # of one step; then the messages that wait are stored
 Told = Callable[[int, int], None]  # rows packed so far, the day that is at work (unix seconds)
 
 
-class Packed(NamedTuple):
-    """What went into chunks: times, and what each row was."""
-
-    time: Ints
-    digest: npt.NDArray[np.uint64]
-
-
 @dataclass
 class _Day:
-    """A day at work."""
+    """A day at work: groups of series are `left` to be read (from a key on), rows are `gathered` from the log, those of
+    the series `to_pack` go into chunks (`rest`: of the one at work), and those `packed` go out of the log."""
 
     first: int
     last: int
-    to_pack: list[list[int]]  # series
-    packed: dict[int, Packed] = field(default_factory=dict)
-    windows: Iterator[tuple[int, int]] | None = None
-
-    @property
-    def rows(self) -> int:
-        return sum(len(one.time) for one in self.packed.values())
+    wanted: npt.NDArray[np.bool_]  # by series: whether it is of a settled station
+    left: list[tuple[int, Key]]
+    version: int
+    packed: Packed
+    gathered: Gathered | None = None
+    to_pack: list[int] = field(default_factory=list)
+    rest: Logged | None = None
+    removed_until: Key | None = None
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Compaction:
     rows_packed: int = field(default=0, init=False)
     _day: _Day | None = field(default=None, init=False)
     _since: int = field(default=0, init=False)  # days before are done, this time round
+    _groups_at_once: int = field(default=1 << 30, init=False)
     _pace: Pace = field(default_factory=lambda: Pace(BUDGET_S, LOOK_EVERY_S), init=False)
 
     def step(self, now_s: float, *, busy: bool = False, clock_s: float | None = None) -> int:
@@ -97,95 +100,117 @@ class Compaction:
             log = transaction.log
             if not isinstance(log, ChunkedLog):
                 return False  # another store sees to this itself
+            if day is not None and _taken_out_by_others(transaction, log, day):
+                day = None
             if day is None:
                 day = self._next_day(transaction, log, closed_s)
                 if day is None:
                     self._since = 0
                     return False
-            elif day.to_pack and day.rows < ROWS_REMEMBERED:
-                self._pack(log, day)
-            elif not self._remove(log, day):
-                if not day.to_pack:
-                    self._since = day.last + 1
-                day = None
+            elif self._go_on(log, day):
+                self._since, day = day.last + 1, None
         self._day = day
         return True
 
     def _next_day(self, transaction: Transaction, log: ChunkedLog, closed_s: int) -> _Day | None:
         """Return the oldest day that is closed and has rows of settled stations in the log."""
         waiting = [span for depth in Depth for span in transaction.waiting_spans(depth)]
+        stations = {key.station for key in self.store.keys.values()}
         while (oldest := log.log.oldest_time(self._since)) is not None:
             last = ((oldest - 1) // BLOCK_S + 1) * BLOCK_S
             if last > closed_s:
                 return None
-            unsettled = {span.station for span in waiting if span.first <= last}
-            by_station: dict[str, list[int]] = {}
-            for number, key in self.store.keys.items():
-                if key.station not in unsettled:
-                    by_station.setdefault(key.station, []).append(number)
-            if by_station:
-                pieces = [
-                    own[at : at + SERIES_AT_ONCE] for own in map(sorted, by_station.values()) for at in _steps(own)
-                ]
-                return _Day(last - BLOCK_S + 1, last, pieces)
+            if settled := stations - {span.station for span in waiting if span.first <= last}:
+                return self._new_day(log, settled, last)
             self._since = last + 1
         return None
 
-    def _pack(self, log: ChunkedLog, day: _Day) -> None:
-        for number, rows in log.log.logged(day.to_pack[-1], day.first, day.last).items():
-            if len(rows.time):
-                log.chunks.merge(number, rows)
-                day.packed[number] = Packed(rows.time, digests(rows))
-                self.rows_packed += len(rows.time)
-        day.to_pack.pop()
+    def _new_day(self, log: ChunkedLog, settled: set[str], last: int) -> _Day:
+        first = last - BLOCK_S + 1
+        own = np.array([number for number, key in self.store.keys.items() if key.station in settled])
+        wanted = np.zeros(int(own.max()) + 1, np.bool_)
+        wanted[own] = True
+        left = [(group, beginning(first)) for group in np.unique(own >> GROUP_BITS).tolist()]
+        return _Day(first, last, wanted, left, log.chunks.changes_of_others(), Packed(first))
 
-    def _remove(self, log: ChunkedLog, day: _Day) -> bool:
-        """Take the next rows out of the log; return whether there may be more."""
-        if day.windows is None:
-            day.windows = iter(windows(day.first, day.last, (one.time for one in day.packed.values())))
-        window = next(day.windows, None)
-        if window is None:
-            return False
-        times, series = [], []
-        wanted = day.packed.keys() - log.changed_since
-        for number, rows in log.log.logged(wanted, *window).items():
-            same = unchanged(day.packed[number], rows)
-            times.append(rows.time[same])
-            series.append(np.full(len(times[-1]), number))
-        if times:
-            gone, whose = np.concatenate(times), np.concatenate(series)
-            order = np.lexsort((whose, gone))
-            log.log.remove(gone[order], whose[order])
-        return True
+    def _go_on(self, log: ChunkedLog, day: _Day) -> bool:
+        """Do the day's next piece; return whether it is done."""
+        if day.gathered is not None and day.gathered.following is not None:
+            self._gather(log, day, day.gathered, day.gathered.following)
+        elif day.gathered is not None:
+            self._pack(log, day, day.gathered)
+        elif day.left and day.packed.rows < ROWS_REMEMBERED:
+            self._begin(log, day)
+        elif day.packed.rows:
+            self._remove(log, day)
+        else:
+            return True
+        return False
+
+    def _begin(self, log: ChunkedLog, day: _Day) -> None:
+        """Read the next groups: as many as fitted the last time."""
+        if not day.packed.rows:
+            log.changed_since.clear()
+        begin = day.left[0][1]
+        groups = tuple(group for group, key in day.left[: self._groups_at_once] if key == begin)
+        self._gather(log, day, Gathered(groups, day.first, begin), begin)
+
+    def _gather(self, log: ChunkedLog, day: _Day, gathered: Gathered, begin: Key) -> None:
+        """Read a window. When memory is full, half of the groups is tried; a single one is packed as far as it is."""
+        window = log.log.window(gathered.groups, begin, day.last, READ_EFFORT)
+        gathered.take(*_of_series(window, day.wanted))
+        day.gathered = gathered
+        left = day.left[len(gathered.groups) :]
+        if gathered.following is None:
+            if gathered.rows < ROWS_GATHERED // 4:
+                self._groups_at_once *= 2
+        elif gathered.rows < ROWS_GATHERED:
+            return
+        elif len(gathered.groups) > 1:
+            self._groups_at_once = len(gathered.groups) // 2
+            day.gathered = None
+            return
+        else:
+            left.insert(0, (gathered.groups[0], gathered.following))
+            gathered.following = None
+        day.left = left
+        day.to_pack = gathered.series()[::-1]
+
+    def _pack(self, log: ChunkedLog, day: _Day, gathered: Gathered) -> None:
+        effort = PACK_EFFORT
+        while effort > 0 and (day.rest is not None or day.to_pack):
+            number = day.to_pack[-1]
+            rows = gathered.of(number) if day.rest is None else day.rest
+            done = Merged(len(rows.time), 0) if number in log.changed_since else log.chunks.merge_some(number, rows)
+            self.rows_packed += done.rows
+            effort -= done.effort
+            day.rest = rows.take(slice(done.rows, None)) if done.rows < len(rows.time) else None
+            if day.rest is None:
+                day.to_pack.pop()
+        if not day.to_pack:
+            day.packed.add(gathered)
+            day.gathered = None
+
+    def _remove(self, log: ChunkedLog, day: _Day) -> None:
+        """Take what is still the same out of the log, a window of it."""
+        begin = beginning(day.first) if day.removed_until is None else day.removed_until
+        window = log.log.window(day.packed.groups(), begin, day.last, REMOVE_EFFORT)
+        gone = day.packed.unchanged(window.scans)
+        if log.changed_since:
+            gone &= ~np.isin(window.scans.rows["series"], list(log.changed_since))
+        log.log.take_out(window, gone)
+        day.removed_until = window.following
+        if window.following is None:
+            day.packed = Packed(day.first)
 
 
-def digests(rows: Logged) -> npt.NDArray[np.uint64]:
-    """Return 64 bits that stand for all columns of each row."""
-    found = np.zeros(len(rows.time), np.uint64)
-    for name in COLUMNS:
-        column = getattr(rows, name)
-        words = column.view(np.uint64) if column.itemsize == 8 else column.astype(np.uint64)
-        found = (found ^ words) * np.uint64(0x9E3779B97F4A7C15)
-        found ^= found >> np.uint64(29)
-    return found
+def _of_series(window: Window, wanted: npt.NDArray[np.bool_]) -> Window:
+    series = window.scans.rows["series"]
+    own = wanted[np.minimum(series, len(wanted) - 1)] & (series < len(wanted))
+    return window if own.all() else Window(window.scans.take(own), window.following)
 
 
-def unchanged(packed: Packed, rows: Logged) -> npt.NDArray[np.bool_]:
-    """Return which rows are what was packed."""
-    at = np.minimum(np.searchsorted(packed.time, rows.time), len(packed.time) - 1)
-    same: npt.NDArray[np.bool_] = (packed.time[at] == rows.time) & (packed.digest[at] == digests(rows))
-    return same
-
-
-def windows(first: int, last: int, times: Iterable[Ints]) -> Iterator[tuple[int, int]]:
-    """Yield spans of time (both ends included) from first to last with about ROWS_AT_ONCE rows, if they are even."""
-    number = sum(map(len, times))
-    if not number:
-        return
-    step = max((last - first) // (number // ROWS_AT_ONCE + 1) + 1, 1)
-    for begin in range(first, last + 1, step):
-        yield begin, min(begin + step - 1, last)
-
-
-def _steps(series: list[int]) -> range:
-    return range(0, len(series), SERIES_AT_ONCE)
+def _taken_out_by_others(transaction: Transaction, log: ChunkedLog, day: _Day) -> bool:
+    """Return whether another process may have taken rows of this day out since it was begun: only an archive does."""
+    changed = log.chunks.changes_of_others() != day.version
+    return changed and day.first <= transaction.rollups.archived_before()

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
 from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow
 from cloud_ingest.quality import Test
+from cloud_ingest.scan_windows import Window, read_window, take_out
 from cloud_ingest.scan_writer import LAYER, OTHER, NewestScans, ScanWriter
-from cloud_ingest.scans import GROUP_BITS, Rows, Scans, empty_rows, read_scans, remove_rows
+from cloud_ingest.scans import GROUP_BITS, Key, Rows, Scans, empty_rows, read_scans, remove_rows
 from firmware.record import GOOD, MISSING, NOT_EVALUATED
 
 
@@ -134,6 +135,16 @@ class ObservationLog:
             if len(time):
                 found[number] = (len(time), int(usable.sum()))
         return found
+
+    def window(self, groups: Iterable[int], begin: Key, last: int, effort: int) -> Window:
+        """Return the scans of these groups of series from `begin` to `last` (a time, included), as far as `effort`
+        reaches."""
+        self.settle()
+        return read_window(self._db, groups, begin, last, effort)
+
+    def take_out(self, window: Window, gone: npt.NDArray[np.bool_]) -> None:
+        """Take rows of a window of this transaction out: they are in chunks."""
+        take_out(self._db, window.scans, gone)
 
     def remove(self, time: Ints, series: Ints) -> None:
         """Take the rows of these times and series out: they are in chunks, or in an archive."""

@@ -38,9 +38,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_table, "ROWS", 6)
     monkeypatch.setattr(chunk_table, "MOST_ROWS", 9)
     monkeypatch.setattr(chunk_table, "MOST_S", 7 * 86400)
-    monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 3)
+    for name, rows in (("READ_EFFORT", 25), ("PACK_EFFORT", 1), ("REMOVE_EFFORT", 25), ("ROWS_GATHERED", 3)):
+        monkeypatch.setattr(compaction, name, rows)
     monkeypatch.setattr(compaction, "ROWS_REMEMBERED", 5)
-    monkeypatch.setattr(compaction, "SERIES_AT_ONCE", 1)
 
 
 class Model:

@@ -143,8 +143,8 @@ def everything(store: Store) -> dict[int, bytes]:
 def test_power_fails_at_any_write_and_every_row_is_in_the_log_or_in_a_chunk(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 100)
-    monkeypatch.setattr(compaction, "SERIES_AT_ONCE", 1)
+    for name, rows in (("READ_EFFORT", 700), ("PACK_EFFORT", 1), ("REMOVE_EFFORT", 700), ("ROWS_GATHERED", 500)):
+        monkeypatch.setattr(compaction, name, rows)
     before = everything(bench.store)
     assert bench.store._db is not None
     file = raw(bench.store._db)
