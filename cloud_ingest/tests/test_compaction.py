@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cloud_ingest import compaction
+from cloud_ingest import compaction, schema
+from cloud_ingest.chunked_log import ChunkedLog
 from cloud_ingest.chunks import COLUMNS
+from cloud_ingest.columns import Layer
 from cloud_ingest.compaction import Compaction
 from cloud_ingest.database import DATABASE, raw
 from cloud_ingest.errors import ChunkDamaged
 from cloud_ingest.mending import mend
+from cloud_ingest.observations import NOBODY
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
+from cloud_ingest.scan_windows import beginning, read_window
+from cloud_ingest.scans import Scans, empty_rows, joined, put_scans
 from cloud_ingest.store import Store
 from cloud_ingest.tests.field import EC25, T0, batch, minutes
 from cloud_ingest.tests.test_commands import tram_cloud
@@ -140,11 +150,10 @@ def everything(store: Store) -> dict[int, bytes]:
         return {number: b"".join(getattr(rows, name).tobytes() for name in COLUMNS) for number, rows in logged.items()}
 
 
-def test_power_fails_at_any_write_and_every_row_is_in_the_log_or_in_a_chunk(
+def test_power_fails_at_any_commit_and_every_row_is_there_once_and_the_work_goes_on(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, rows in (("READ_EFFORT", 700), ("PACK_EFFORT", 1), ("REMOVE_EFFORT", 700), ("ROWS_GATHERED", 500)):
-        monkeypatch.setattr(compaction, name, rows)
+    small_pieces(monkeypatch)
     before = everything(bench.store)
     assert bench.store._db is not None
     file = raw(bench.store._db)
@@ -153,16 +162,103 @@ def test_power_fails_at_any_write_and_every_row_is_in_the_log_or_in_a_chunk(
     whole = (tmp_path / DATABASE).read_bytes()
     Compaction(bench.store).finish(LATER)
     written = (tmp_path / f"{DATABASE}-wal").read_bytes()
-    frames = (len(written) - 32) // FRAME
     states = set()
-    for frame in range(0, frames + 1, max(frames // 30, 1)):
-        folder = tmp_path / f"cut-{frame}"
+    for number, end in enumerate(commits(written)):
+        folder = tmp_path / f"cut-{number}"
         folder.mkdir()
         (folder / DATABASE).write_bytes(whole)
-        (folder / f"{DATABASE}-wal").write_bytes(written[: 32 + frame * FRAME + 1000])  # and some of the next
+        (folder / f"{DATABASE}-wal").write_bytes(written[: end + 1000])  # and some of the next write
         with Store(folder) as store:
-            assert everything(store) == before, f"after {frame} of {frames} writes"
+            assert everything(store) == before, f"after commit {number}"
             with store.transaction() as transaction:
                 log: Any = transaction.log
                 states.add((log.chunks.size()[1], log.log.oldest_time(0)))
-    assert len(states) > 3, "before, packed in part, packed and not yet out of the log, out in part"
+            Compaction(store).finish(LATER)
+            assert everything(store) == before, f"after commit {number}, and all of the rest"
+            assert in_chunks(store) == 1600, "each of 400 rows of four series once"
+    assert len(states) > 10, "before, packed in part, packed and not yet out of the log, out in part"
+
+
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some dozen pieces for the rows of these tests."""
+    for name, rows in (("READ_EFFORT", 2000), ("PACK_EFFORT", 1), ("REMOVE_EFFORT", 2000), ("ROWS_GATHERED", 500)):
+        monkeypatch.setattr(compaction, name, rows)
+
+
+def commits(wal: bytes) -> list[int]:
+    """Return where the log as it was after each commit ends, and where it was empty: a frame that commits says so."""
+    ends = range(32 + FRAME, len(wal) + 1, FRAME)
+    return [32, *(end for end in ends if int.from_bytes(wal[end - FRAME + 4 : end - FRAME + 8], "big"))]
+
+
+def in_chunks(store: Store) -> int:
+    """Return how many rows chunks have; the log has none."""
+    with store.transaction() as transaction:
+        log: Any = transaction.log
+        assert log.log.oldest_time(0) is None
+        return int(log.chunks.size()[1])
+
+
+def test_what_a_review_changed_in_a_packed_day_does_not_keep_later_days_in_the_log(bench: Bench) -> None:
+    work = Compaction(bench.store)
+    work.finish(T0 + 86400 + 86400)
+    with bench.store.transaction() as transaction:
+        for number in bench.store.keys:
+            rows = transaction.log.logged([number], T0, T0 + 600)[number]
+            changed = Layer(rows.time, rows.value, rows.calibration, rows.flag + np.uint8(1), rows.failed)
+            transaction.log.put_layer(number, changed, derived=rows.journal[0] == NOBODY)
+    before = answers(bench)
+    assert waiting(bench) > 0
+    work.finish(LATER)
+    assert (waiting(bench), answers(bench)) == (0, before)
+
+
+def test_what_an_archive_takes_out_between_two_pieces_never_comes_back(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    (number,) = (number for number, key in bench.store.keys.items() if key.parameter == EC25)
+    left = dict(bench.values(EC25))
+    work = Compaction(bench.store)
+    with closing(schema.open_for_writing(tmp_path / DATABASE)) as other, other:
+        other.execute(
+            "INSERT INTO archives (digest, before, folder, made_at, observations) VALUES ('d', ?, '', 0, 0)", (LATER,)
+        )
+        for pieces in (1, 2, 3, 5, 8, 13, 21, 34):
+            for _ in range(pieces):
+                work.step(LATER, busy=True, clock_s=work._pace.next_s)
+            gone = min(left)
+            other.execute("BEGIN IMMEDIATE")
+            ChunkedLog(other).remove(np.array([gone]), np.array([number]))
+            other.execute("COMMIT")
+            del left[gone]
+    work.finish(LATER)
+    assert bench.values(EC25) == left
+    assert waiting(bench) == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 400), st.sets(st.integers(0, 3), min_size=1), st.integers(0, 150))
+def test_windows_have_each_row_once_and_none_is_larger_than_was_asked_for(
+    effort: int, groups: set[int], last: int
+) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(
+            "CREATE TABLE scans (time INTEGER NOT NULL, series_group INTEGER NOT NULL, rows BLOB NOT NULL,"
+            " PRIMARY KEY (time, series_group)) WITHOUT ROWID"
+        )
+        time, series = (column.reshape(-1) for column in np.mgrid[0:100, 0:200:3])
+        rows = empty_rows(len(time))
+        rows["series"] = series
+        put_scans(connection, Scans(time, rows))
+        found, following = [], beginning(0)
+        while following is not None:
+            scans, then = read_window(connection, groups, following, last, effort)
+            assert len(scans.time) <= max(effort, 0) + 64
+            assert then is None or then > following
+            found.append(scans)
+            following = then
+        wanted = (time <= last) & np.isin(series // 64, list(groups))
+        together = joined(*found)
+        assert together.time.tolist() == time[wanted].tolist()
+        assert together.rows["series"].tolist() == series[wanted].tolist()
