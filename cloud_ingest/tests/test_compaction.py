@@ -251,7 +251,8 @@ def test_windows_have_each_row_once_and_none_is_larger_than_was_asked_for(
         rows = empty_rows(len(time))
         rows["series"] = series
         put_scans(connection, Scans(time, rows))
-        found, following = [], beginning(0)
+        found: list[Scans] = []
+        following: int | None = beginning(0)
         while following is not None:
             scans, then = read_window(connection, groups, following, last, effort)
             assert len(scans.time) <= max(effort, 0) + 64
