@@ -85,7 +85,7 @@ def _joined(stream: bytes, number: int, width: int) -> npt.NDArray[np.unsignedin
 
 
 def _unfolded(words: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.signedinteger[Any]]:
-    """Return the signed numbers that _folded put the sign of into the lowest bit."""
+    """Return the signed numbers that folded put the sign of into the lowest bit."""
     one = words.dtype.type(1)
     signed: npt.NDArray[np.signedinteger[Any]] = ((words >> one) ^ (~(words & one) + one)).view(f"<i{words.itemsize}")
     return signed
