@@ -27,8 +27,8 @@ from cloud_ingest.observations import Logged
 from cloud_ingest.pace import Pace
 from cloud_ingest.review_spans import Depth
 from cloud_ingest.rollup_marks import BLOCK_S
-from cloud_ingest.scan_windows import Window, beginning
-from cloud_ingest.scans import GROUP_BITS, Key
+from cloud_ingest.scan_windows import Key, Window, beginning
+from cloud_ingest.scans import GROUP_BITS
 from cloud_ingest.store import Store
 from cloud_ingest.transaction import Transaction
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from cloud_ingest.columns import Ints
 from cloud_ingest.observations import Logged
-from cloud_ingest.scans import GROUP_BITS, ROW_DTYPE, Key, Scans, joined, starts_of
+from cloud_ingest.scan_windows import Key
+from cloud_ingest.scans import GROUP_BITS, ROW_DTYPE, Scans, joined, starts_of
 
 Digests = npt.NDArray[np.uint64]
 _COLUMNS = tuple(name for name in ROW_DTYPE.names or () if name != "series")

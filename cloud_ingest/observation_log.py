@@ -21,9 +21,9 @@ import numpy.typing as npt
 from cloud_ingest.columns import Counted, DerivedValues, Ints, Layer, Observed, Shown
 from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow
 from cloud_ingest.quality import Test
-from cloud_ingest.scan_windows import Window, read_window, take_out
+from cloud_ingest.scan_windows import Key, Window, read_window, take_out
 from cloud_ingest.scan_writer import LAYER, OTHER, NewestScans, ScanWriter
-from cloud_ingest.scans import GROUP_BITS, Key, Rows, Scans, empty_rows, read_scans, remove_rows
+from cloud_ingest.scans import GROUP_BITS, Rows, Scans, empty_rows, read_scans, remove_rows
 from firmware.record import GOOD, MISSING, NOT_EVALUATED
 
 

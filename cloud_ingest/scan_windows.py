@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cloud_ingest.scans import GROUPS, KEY_BITS, ROW_DTYPE, Key, Scans, pack_keys, put_scans, starts_of, unpacked
+from cloud_ingest.scans import GROUPS, KEY_BITS, ROW_DTYPE, Scans, pack_keys, put_scans, starts_of, unpacked
 
+Key = int  # of a scan: time << KEY_BITS | group
 SCAN_EFFORT = 10  # in rows: to fetch a scan costs as much as so many of its rows
 _WINDOW = (
     "SELECT time, series_group, CASE WHEN series_group IN (SELECT value FROM json_each(?)) THEN rows END FROM scans"
