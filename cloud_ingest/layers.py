@@ -25,7 +25,10 @@ from station_config.calibration import Calibration, apply
 from station_config.quality import NO_TESTS, FlatLine, ParameterTests, configured_tests
 
 BLOCK_S = 30 * 86400  # settled layers are made for whole blocks, so that who makes them and when does not matter
-SLOW_TESTS = Test.LEVEL_SHIFT | Test.VISIT_STEP | Test.FLAT_LINE
+SLOW_TESTS = (
+    Test.LEVEL_SHIFT | Test.VISIT_STEP | Test.VISIT_DRIFT | Test.FLAT_LINE | Test.ATTENUATED_SIGNAL | Test.NOISE
+)
+_NOT_SOON = ("level_shift", "visit_step", "visit_drift", "visit_fouling", "noise", "stillness")
 
 
 def make_layers(
@@ -101,7 +104,7 @@ def _tests(name: str, own: Mapping[str, ParameterTests], depth: Depth) -> Parame
         return tests
     flat = tests.flat_line
     return tests.model_copy(
-        update={"level_shift": None, "visit_step": None, "flat_line": flat if flat and _is_quick(flat) else None}
+        update={**dict.fromkeys(_NOT_SOON), "flat_line": flat if flat and _is_quick(flat) else None}
     )
 
 

@@ -2,6 +2,7 @@
 
 out of water   the probe hangs in air: no water above it, or nothing conducts any more from one observation to the next
 needs          a value computed with another one that failed: conductivity at 25 °C with a temperature of 50 °C
+doubts         a value that another one takes a smaller part in: oxygen in mg/L by a conductivity that is suspect
 instrument     a multi-parameter probe whose temperature failed is believed in nothing: the rest is suspect
 
 Columns are of one instrument at the same times, by parameter name.
@@ -51,11 +52,15 @@ def out_of_water_test(values: Values, dry: Mask | None) -> Flags:
 
 
 def instrument_test(values: Values, tests: ParameterTests, others: Mapping[str, Flags]) -> Flags:
-    """Fail a value whose needed inputs failed; suspect it when the instrument's temperature failed."""
+    """Fail a value whose needed inputs failed; suspect it when its instrument's temperature failed, or what it doubts
+    with is suspect."""
     flags = np.full(len(values), GOOD, np.uint8)
     temperature = others.get("water_temperature")
     if temperature is not None:
         flags[temperature == FAIL] = SUSPECT
+    for name in tests.doubts:
+        if name in others:
+            flags[(others[name] == FAIL) | (others[name] == SUSPECT)] = SUSPECT
     for name in tests.needs:
         if name in others:
             flags[others[name] == FAIL] = FAIL

@@ -38,6 +38,8 @@ class Test(IntFlag):
     LEVEL_SHIFT = 1024
     VISIT_STEP = 2048
     NEEDED_INPUT = 4096
+    NOISE = 8192
+    VISIT_DRIFT = 16384
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ LEAST_OBSERVATIONS = 3
 
 @dataclass(frozen=True)
 class Windows:
-    """The window that ends at each observation, that one included: from index `first` to its own."""
+    """A window for each observation: from index `first` to before index `end`."""
 
     values: Values
     first: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
     number: npt.NDArray[np.int64]  # of values that are there
     full: npt.NDArray[np.bool_]  # whether the past reaches back that far, and enough of it is there
 
@@ -31,7 +32,7 @@ class Windows:
         """Return the largest less the smallest value of each window; NaN where there is none."""
         high = np.where(np.isnan(self.values), -np.inf, self.values)
         low = np.where(np.isnan(self.values), np.inf, self.values)
-        spread = _extreme(high, self.first, np.maximum) - _extreme(low, self.first, np.minimum)
+        spread = _extreme(high, self.first, self.end, np.maximum) - _extreme(low, self.first, self.end, np.minimum)
         return np.where(self.number > 0, spread, np.nan)
 
     def mean(self) -> Values:
@@ -53,26 +54,38 @@ class Windows:
         # Around the mean of all, or the difference of two long sums would eat the digits.
         terms = np.nan_to_num((self.values - self._centre()) ** power)
         total = np.concatenate(([0.0], np.cumsum(terms)))
-        return np.asarray(total[1:] - total[self.first], np.float64)
+        return np.asarray(total[self.end] - total[self.first], np.float64)
 
 
 def trailing(times: Times, values: Values, duration_s: float) -> Windows:
-    """Return the window of `duration_s` that ends at each observation of a series (times ascending)."""
-    first = np.searchsorted(times, times - duration_s, "left")
-    present = np.concatenate(([0], np.cumsum(~np.isnan(values))))
-    number = present[1:] - present[first]
+    """Return the window of `duration_s` that ends with each observation of a series (times ascending)."""
+    first, end = np.searchsorted(times, times - duration_s, "left"), np.arange(1, len(times) + 1)
+    number = _number(values, first, end)
     if len(times) < 2:
-        return Windows(values, first, number, np.zeros(len(times), np.bool_))
+        return Windows(values, first, end, number, np.zeros(len(times), np.bool_))
     interval_s = float(np.median(np.diff(times)))
     least = max(LEAST_OBSERVATIONS, LEAST_SHARE_PRESENT * duration_s / interval_s)
     reaches_back = times - times[0] >= duration_s
-    return Windows(values, first, number, reaches_back & (number >= least))
+    return Windows(values, first, end, number, reaches_back & (number >= least))
 
 
-def _extreme(values: Values, first: npt.NDArray[np.int64], choose: np.ufunc) -> Values:
-    """Return the extreme of values[first[i] .. i] for each i."""
-    last = np.arange(len(values))
-    length = last - first + 1
+def around(times: Times, values: Values, within_s: float) -> Windows:
+    """Return the window from `within_s` before each observation to as long after it (times ascending)."""
+    first = np.searchsorted(times, times - within_s, "left")
+    end = np.searchsorted(times, times + within_s, "right")
+    number = _number(values, first, end)
+    return Windows(values, first, end, number, number > 0)
+
+
+def _number(values: Values, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    present = np.concatenate(([0], np.cumsum(~np.isnan(values))))
+    return np.asarray(present[end] - present[first], np.int64)
+
+
+def _extreme(values: Values, first: npt.NDArray[np.int64], beyond: npt.NDArray[np.int64], choose: np.ufunc) -> Values:
+    """Return the extreme of values[first[i]:beyond[i]] for each i."""
+    last = beyond - 1
+    length = beyond - first
     result = values.copy()
     level, table = 0, values
     longest = int(length.max(initial=1))

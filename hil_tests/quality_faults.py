@@ -32,6 +32,7 @@ DAY_S = 86400
 FAULTY_FROM = 0.5  # of the series: what comes before is its past
 RIVER_KM = (5.0, 20.0, 42.0)
 INTERVALS_S = (60, 300, 900, 3600)
+VISIT_S = 2700
 PROBE_M = 1.5  # below the lowest water
 _NOISE = {"water_temperature": 0.01, "conductivity_25": 0.02, "water_depth": 0.004, "ph": 0.01,
           "dissolved_oxygen": 0.04, "turbidity": 0.03}  # fmt: skip
@@ -139,14 +140,16 @@ def in_air(times: npt.NDArray[np.int64], good: Columns, chance: np.random.Genera
 
 
 def fouling(times: npt.NDArray[np.int64], good: Columns, chance: np.random.Generator) -> Faulty:
-    """Let growth take up to half of conductivity and oxygen in ten days, until somebody cleans."""
+    """Let growth take up to half of conductivity and oxygen, and add turbidity, in ten days between two cleanings."""
     columns, bad = dict(good), {}
+    rows = _span(times, chance, 10 * DAY_S)
+    grown = np.where(rows, np.cumsum(rows) / rows.sum(), 0.0)
     for name in ("conductivity_25", "dissolved_oxygen"):
-        rows = _span(times, chance, 10 * DAY_S)
-        grown = np.where(rows, np.cumsum(rows) / rows.sum(), 0.0)
         columns[name] = good[name] * (1 - 0.5 * grown)
         bad[name] = grown > 0.2  # a tenth off
-    return Faulty(columns, bad)
+    columns["turbidity"] = good["turbidity"] + 60.0 * grown**3  # it begins late and grows faster
+    bad["turbidity"] = 60.0 * grown**3 > 15.0
+    return Faulty(_visited(times, columns, (int(np.argmax(rows)), int(len(rows) - np.argmax(rows[::-1])))), bad)
 
 
 def moved(times: npt.NDArray[np.int64], good: Columns, chance: np.random.Generator) -> Faulty:
@@ -218,6 +221,14 @@ def scores(sonde: Sonde, fault: str | None) -> dict[str, Score]:
 def _conductivity_25(salt: Values) -> Values:
     grid = np.concatenate(([0.0], np.geomspace(0.02, 70.0, 2000)))
     return np.interp(salt, practical_salinity(grid, np.full(len(grid), 25.0)), grid)
+
+
+def _visited(times: npt.NDArray[np.int64], columns: Columns, visits: Iterable[int]) -> Columns:
+    """Take the probe out for three quarters of an hour, or for one record, before these rows."""
+    away = np.zeros(len(times), np.bool_)
+    for row in visits:
+        away |= (times < times[row]) & (times >= times[row] - max(VISIT_S, int(times[1] - times[0])))
+    return {name: np.where(away, np.nan, values) for name, values in columns.items()}
 
 
 def _later(times: npt.NDArray[np.int64]) -> int:

@@ -79,11 +79,52 @@ class LevelShift(StrictModel):
     lasting_s: float = Field(gt=0)
 
 
-class VisitStep(StrictModel):
-    """What may change over a visit: `pair` at both ends of a time and back again; `drift` at the end of one."""
+class WideSpike(Thresholds):
+    """How far a value may be from the median of `within_s` before and after it."""
 
-    pair: float | None = Field(default=None, gt=0)
-    drift: float | None = Field(default=None, gt=0)
+    within_s: float = Field(gt=0, le=3600)  # what comes later than that no longer has a review soon after ingest
+
+
+class Noise(StrictModel):
+    """From which difference between neighbours a signal without any connection between them is noise."""
+
+    suspect: float = Field(gt=0)
+
+
+class Stillness(StrictModel):
+    """A signal that usually moves by `steps` of its resolution within `period_s` must not stand still as long."""
+
+    period_s: float = Field(gt=0)
+    steps: float = Field(ge=3)
+
+
+class VisitStep(StrictModel):
+    """What may change over a visit and back again at the end of the time that it began: `pair`, at both ends."""
+
+    pair: float = Field(gt=0)
+
+
+class VisitDrift(StrictModel):
+    """What a sensor may have been off by the measure of the next visit: `beyond`, or `share` of the right value.
+
+    A share counts where the right value is more than `above`.
+    """
+
+    beyond: float | None = Field(default=None, gt=0)
+    share: float | None = Field(default=None, gt=0)
+    above: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> VisitDrift:
+        if self.beyond is None and self.share is None:
+            raise ValueError("give beyond, share or both")
+        return self
+
+
+class VisitFouling(StrictModel):
+    """By how much the lowest values of a tidal day may fall over a visit, for a window that was cleaned."""
+
+    least: float = Field(gt=0)
 
 
 class ParameterTests(StrictModel):
@@ -97,8 +138,14 @@ class ParameterTests(StrictModel):
     attenuated: Attenuated | None = None
     level_shift: LevelShift | None = None
     visit_step: VisitStep | None = None
+    visit_drift: VisitDrift | None = None
+    visit_fouling: VisitFouling | None = None
+    wide_spike: WideSpike | None = None
+    noise: Noise | None = None
+    stillness: Stillness | None = None
     gap_s: float | None = Field(default=None, gt=0)
     needs: Several[str] = ()
+    doubts: Several[str] = ()
     in_water: bool = False
 
     def changed(self, other: ParameterTests) -> ParameterTests:
@@ -135,7 +182,8 @@ def _unknown(data: Table) -> Iterator[Fault]:
     for name, row in data.items():
         if name not in names:
             yield Fault((name,), "no parameter of this name in parameters.toml")
-        needs = row.get("needs") if isinstance(row, dict) else None
-        for needed in needs if isinstance(needs, list) else ():
-            if isinstance(needed, str) and needed not in names:
-                yield Fault((name, "needs"), f"no parameter {needed!r} in parameters.toml")
+        for others in ("needs", "doubts"):
+            listed = row.get(others) if isinstance(row, dict) else None
+            for other in listed if isinstance(listed, list) else ():
+                if isinstance(other, str) and other not in names:
+                    yield Fault((name, others), f"no parameter {other!r} in parameters.toml")

@@ -112,13 +112,34 @@ def test_a_storm_surge_is_not_a_moved_probe_and_a_week_of_it_is() -> None:
         assert bool(flags.any()) is suspected, days
 
 
-def test_a_drifted_sensor_is_suspected_back_to_the_visit_before_where_a_station_asks_for_it() -> None:
+def test_a_drifted_oxygen_sensor_is_suspected_back_to_when_it_was_two_milligrams_off() -> None:
     oxygen = np.full(2000, 6.0) + 0.5 * np.sin(np.arange(2000) / 7)
     oxygen[900:1500] -= np.linspace(0, 4, 600)
     oxygen[898:900] = oxygen[1498:1500] = np.nan
-    own = {"dissolved_oxygen": ParameterTests.model_validate({"visit_step": {"drift": 3.0}})}
-    assert set(verdicts({"dissolved_oxygen": oxygen}, own)["dissolved_oxygen"].flag[900:1498]) == {3}
-    assert 3 not in verdicts({"dissolved_oxygen": oxygen})["dissolved_oxygen"].flag
+    one = verdicts({"dissolved_oxygen": oxygen})["dissolved_oxygen"]
+    suspected = np.flatnonzero(one.flag == 3)
+    assert suspected.min() == pytest.approx(1200, abs=20)
+    assert suspected.max() == 1497
+    assert Test.VISIT_DRIFT in Test(int(one.failed[1400]))
+
+
+def test_a_day_of_weather_before_a_visit_is_no_drift() -> None:
+    oxygen = np.full(2000, 6.0) + 0.5 * np.sin(np.arange(2000) / 7)
+    oxygen[1494:1500] -= 5.0  # low water: nothing that lasts
+    oxygen[898:900] = oxygen[1498:1500] = np.nan
+    assert not (verdicts({"dissolved_oxygen": oxygen})["dissolved_oxygen"].failed & Test.VISIT_DRIFT).any()
+
+
+def test_salinity_by_a_conductivity_that_is_only_noise_is_suspect_and_so_is_oxygen() -> None:
+    depth, conductivity, temperature, _ = a_tide(10)
+    conductivity[500:600] = np.random.default_rng(2).uniform(2, 60, 100)
+    columns = {"conductivity": conductivity, "water_temperature": temperature, "water_depth": depth}
+    columns |= {"salinity": conductivity * 0.6, "dissolved_oxygen": 6.0 + temperature / 20}
+    checked = verdicts(columns)
+    for name in ("conductivity", "salinity", "dissolved_oxygen"):
+        assert (checked[name].flag[505:595] >= 3).all(), name
+        assert set(checked[name].flag[:490]) == {1}, name
+    assert set(checked["water_temperature"].flag) == {1}
 
 
 def test_a_test_that_breaks_says_not_evaluated_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +256,7 @@ def test_the_maps_that_come_with_the_program_are_whole() -> None:
         (
             "apacpwq_2012_2013.csv.gz",
             "nerrs",
-            {"temp": 0.9, "spcond": 0.9, "sal": 0.9, "depth": 0.9, "ph": 0.9, "turb": 0.85},
+            dict.fromkeys(("temp", "spcond", "sal", "do_pct", "do_mgl", "depth", "ph", "turb"), 0.9),
         ),
         ("gndblwq2021.csv", "cdmo", {}),
     ],
