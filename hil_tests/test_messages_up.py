@@ -72,7 +72,7 @@ def test_a_broker_killed_between_publish_and_commit_loses_no_message(scene: Scen
     more = scene.both.say(20)
     scene.desk.disk_full = False
     scene.broker.start()
-    scene.both.committed(deadline_s=40)
+    scene.both.committed(deadline_s=60)
 
     assert set(scene.desk.kept) == set(ids + more)
 

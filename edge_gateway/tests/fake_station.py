@@ -112,8 +112,9 @@ class FakeStation:
     def _read_records(self, count: int) -> list[int]:
         size = count * 2
         wanted = count // RECORDS_PER_READ_REGISTERS
-        there = sorted(seq for seq in self.records if seq >= self._from_seq)[:wanted]
-        data = b"".join(self.records[seq] for seq in there).ljust(size, b"\xff")
+        records = self.records.copy()  # in one step: a test adds to them from its own thread
+        there = sorted(seq for seq in records if seq >= self._from_seq)[:wanted]
+        data = b"".join(records[seq] for seq in there).ljust(size, b"\xff")
         return list(struct.unpack(f">{count}H", data))
 
     def _status(self) -> list[int]:

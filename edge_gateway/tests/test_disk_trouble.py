@@ -85,14 +85,14 @@ def test_a_full_disk_is_waited_for_and_nothing_is_acknowledged_meanwhile(
     while CANNOT not in gateway.log():
         before = station.stored_through
         station.add(130)
-        wait_for(lambda before=before: station.stored_through > before or CANNOT in gateway.log(), deadline_s=20)  # type: ignore[misc]
+        wait_for(lambda before=before: station.stored_through > before or CANNOT in gateway.log(), deadline_s=60)  # type: ignore[misc]
     acknowledged, heard = station.stored_through, len(cloud.status)
     wait_for(lambda: len(cloud.status) > heard + 3)
     said, told = gateway.log().count(CANNOT), cloud.status[-1]["outbox_trouble"]
     lied = station.stored_through > acknowledged
     make_room()
     cloud.commits = True
-    wait_for(lambda: cloud.identities() == identities(station.next_seq - 1) and gateway.buffered() == 0, deadline_s=30)
+    wait_for(lambda: cloud.identities() == identities(station.next_seq - 1) and gateway.buffered() == 0, deadline_s=60)
 
     assert (lied, said) == (False, 1)
     assert "full" in told
@@ -108,7 +108,7 @@ def test_a_gateway_that_starts_on_a_full_disk_goes_on_when_there_is_room(
     wait_for(lambda: "waits for its disk" in gateway.log())
     silent = station.requests == 0
     make_room()
-    wait_for(lambda: cloud.identities() == identities(50), deadline_s=30)
+    wait_for(lambda: cloud.identities() == identities(50), deadline_s=60)
 
     assert silent
 
@@ -123,9 +123,9 @@ def test_a_card_that_can_only_be_read_is_waited_for(
     remount(disk, "ro")
     station.add(50)
     gateway.start()
-    wait_for(lambda: "waits for its disk" in gateway.log(), deadline_s=20)
+    wait_for(lambda: "waits for its disk" in gateway.log(), deadline_s=60)
     acknowledged = station.stored_through
     remount(disk, "rw")
-    wait_for(lambda: cloud.identities() == identities(100), deadline_s=30)
+    wait_for(lambda: cloud.identities() == identities(100), deadline_s=60)
 
     assert acknowledged == 50

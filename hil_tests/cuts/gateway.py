@@ -100,6 +100,7 @@ class Written:
         return CHECKPOINT if is_file and row in (None, *ORDINARY) else row
 
 
+LIVES = ("ordinary", "full", "damaged", "older", "direct")
 ORDINARY = ("append", "commit", "append and commit", "messages", "drop of the oldest")
 
 
@@ -109,17 +110,18 @@ class GatewayCuts:
     name = "gateway"
     counts: tuple[str, ...] = (LOST, DUPLICATED, UNREADABLE, DECLARED)
 
-    def __init__(self, program: Sequence[str] = PROGRAM, lives: Sequence[str] | None = None) -> None:
+    def __init__(self, program: Sequence[str] = PROGRAM, lives: Sequence[str] = LIVES) -> None:
         self._program = program
         every: dict[str, Callable[[Path], Written]] = {
             "ordinary": self._ordinary,
+            "appending": self._appending,  # the beginning of an ordinary one
             "full": self._full,
             "damaged": self._damaged,
             "older": self._older,
             "direct": self._direct,
         }
-        self._makers = {name: make for name, make in every.items() if lives is None or name in lives}
-        self._rounds = DISTURBANCE if lives is None else ()
+        self._makers = {name: make for name, make in every.items() if name in lives}
+        self._rounds = DISTURBANCE if lives == LIVES else ()
         self._lives: list[Written] = []
         self._starts: list[int] = []
         self._outcomes: dict[str, Outcome] = {}
@@ -168,12 +170,7 @@ class GatewayCuts:
     def _ordinary(self, folder: Path) -> Written:
         with a_life(folder, program=self._program) as life:
             assert life.cloud is not None
-            begin = _Moment(Disk.of(life.state), Knowledge())
-            life.step("first start")
-            life.start()
-            _runs(life)
-            life.step("append")
-            life.make_records(13 * 12)
+            begin = _begin_and_append(life)
             life.step("commit")
             life.until_empty()
             life.step("append and commit")
@@ -190,6 +187,12 @@ class GatewayCuts:
             life.make_records(13 * 2)
             life.step(None)  # of what fills the WAL only the checkpoint is cut
             _until_checkpoints(life)
+            life.close()
+            return Written.of(life.state, life.trace, begin, Truth(life.station.next_seq - 1))
+
+    def _appending(self, folder: Path) -> Written:
+        with a_life(folder, program=self._program) as life:
+            begin = _begin_and_append(life)
             life.close()
             return Written.of(life.state, life.trace, begin, Truth(life.station.next_seq - 1))
 
@@ -242,6 +245,16 @@ class GatewayCuts:
         return Written.of(state, trace, begin, None)
 
 
+def _begin_and_append(life: Life) -> _Moment:
+    begin = _Moment(Disk.of(life.state), Knowledge())
+    life.step("first start")
+    life.start()
+    _runs(life)
+    life.step("append")
+    life.make_records(13 * 12)
+    return begin
+
+
 def _runs(life: Life) -> None:
     wait_for(lambda: "the gateway runs" in life.gateway.log(), "a running gateway", DEADLINE_S)
 
@@ -262,7 +275,7 @@ def _until_checkpoints(life: Life) -> None:
     file = life.state / "outbox.sqlite"
     before, begun = file.stat().st_mtime_ns, life.station.next_seq
     while file.stat().st_mtime_ns == before:
-        life.make_records(13 * 5)
+        life.make_records(13 * 20, 13 * 20)  # the line is never idle
         assert life.station.next_seq < begun + 100_000, "no checkpoint came"
     life.make_records(13)
 

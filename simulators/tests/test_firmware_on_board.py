@@ -65,7 +65,7 @@ class Gateway:
     """What a gateway asks, by pymodbus."""
 
     def __init__(self, port: Path, address: int) -> None:
-        self._client = ModbusSerialClient(str(port), baudrate=9600, timeout=1.0, retries=3)
+        self._client = ModbusSerialClient(str(port), baudrate=9600, timeout=3.0, retries=3)
         self._address = address
         assert self._client.connect()
 

@@ -22,7 +22,7 @@ from simulators.link import Link, parse_address
 @contextmanager
 def far_end() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
+        server.settimeout(60)
         yield server
 
 
@@ -34,7 +34,7 @@ class Rig:
 
     def connect(self) -> socket.socket:
         near = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        near.settimeout(5)
+        near.settimeout(60)
         return near
 
     @contextmanager
@@ -42,7 +42,7 @@ class Rig:
         with self.connect() as near:
             far, _ = self.server.accept()
             with far:
-                far.settimeout(5)
+                far.settimeout(60)
                 yield near, far
 
 
@@ -141,13 +141,14 @@ def test_when_the_black_hole_ends_connections_that_missed_bytes_are_reset_and_ot
 
 def test_a_delay_holds_every_byte_and_keeps_their_order(rig: Rig) -> None:
     with rig.connection() as (near, far):
-        rig.link.delay(100)
+        rig.link.delay(500)
         start = time.monotonic()
         for number in range(20):
             near.sendall(bytes([number]))
         heard = receive(far, 20)
         took_s = time.monotonic() - start
-    assert (heard, 0.1 <= took_s < 1.0) == (bytes(range(20)), True)
+    assert heard == bytes(range(20))
+    assert 0.5 <= took_s < 20 * 0.5, "each is held as long, not one after the other"
 
 
 def test_a_cut_does_not_wait_for_delayed_bytes(rig: Rig) -> None:

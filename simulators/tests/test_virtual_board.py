@@ -34,6 +34,7 @@ from simulators.virtual_board.errors import BoardFault, VirtualBoardMissing
 
 PROMPT = "\n>>> "
 FLASH_BYTES = 256 * 1024
+TICKS_PERIOD = 1 << 30
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,13 +119,15 @@ def test_calendar_agrees_with_cpython(tmp_path: Path, epoch: int) -> None:
 
 @pytest.mark.parametrize("rate", [1.0, 60.0])
 def test_the_clock_runs_at_its_rate_and_ticks_stay_real(tmp_path: Path, rate: float) -> None:
-    elapsed = "(time.time_ns() - n, time.ticks_diff(time.ticks_us(), t))"
+    elapsed = "[time.ticks_us(), time.time_ns(), time.ticks_us()]"
     with VirtualBoard(settings(tmp_path, rate=rate)) as board:
         board.console.wait_for(PROMPT)
-        prepare = "import time; n = time.time_ns(); t = time.ticks_us(); time.sleep_ms(200)"
-        clock_ns, ticks_us = ask(board, elapsed, prepare)
-    assert ticks_us >= 200_000
-    assert clock_ns / (ticks_us * 1000) == pytest.approx(rate, rel=0.02)
+        first, begun_ns, then = ask(board, elapsed, "import time")
+        before, ended_ns, last = ask(board, elapsed, "time.sleep_ms(200)")
+    # The board may stand still between two looks: the clock's time is between the shorter and the longer of the ticks.
+    shorter_us, longer_us = ((end - begin) % TICKS_PERIOD for begin, end in ((then, before), (first, last)))
+    assert shorter_us >= 200_000
+    assert 0.98 * shorter_us <= (ended_ns - begun_ns) / 1000 / rate <= 1.02 * longer_us
 
 
 RESETS = {
@@ -231,7 +234,7 @@ def test_the_mpremote_command_copies_and_resets_into_main(board: VirtualBoard, t
 def test_a_board_nobody_listens_to_is_not_held_up(board: VirtualBoard) -> None:
     board.console.write(b"for i in range(4000): print('x' * 100)\r\r")
     board.console.write(b"print('do' + 'ne')\r")
-    board.console.wait_for("\ndone", deadline_s=10)
+    board.console.wait_for("\ndone", deadline_s=60)
 
 
 def test_waiting_for_what_a_dead_board_will_never_say_is_refused_at_once(board: VirtualBoard) -> None:
@@ -386,7 +389,7 @@ def test_asyncio_waits_on_a_hung_up_wire_without_spinning_and_hears_it_come_back
         with wire() as (ours, path):
             link.unlink()
             link.symlink_to(path)
-            heard = holds_within(lambda: bool(os.write(ours, b"abc")) and "HEARD" in board.console.text(), 5)
+            heard = holds_within(lambda: bool(os.write(ours, b"abc")) and "HEARD" in board.console.text(), 60)
     assert heard
     assert spent < 0.1
 
@@ -551,7 +554,7 @@ def test_killing_the_command_is_a_power_cut(tmp_path: Path) -> None:
         (child,) = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGKILL)
         process.wait(60)
-        died = holds_within(lambda: gone(child), 5)
+        died = holds_within(lambda: gone(child), 60)
     assert (ready, died) == ({"ready": True, "console": str(link)}, True)
     with VirtualBoard(settings(tmp_path)) as board:
         board.console.wait_for(PROMPT)
@@ -562,7 +565,7 @@ def test_the_command_stops_gracefully_on_sigterm(tmp_path: Path) -> None:
     with board_process(tmp_path, "--console", str(link), "--log", str(tmp_path / "log")) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with serial.Serial(str(link), timeout=5) as port:
+        with serial.Serial(str(link), timeout=60) as port:
             port.write(b"\r")
             prompt = port.read_until(b">>> ")
         process.send_signal(signal.SIGTERM)
@@ -604,7 +607,7 @@ def test_a_clock_chip_may_show_anything(tmp_path: Path) -> None:
     set_rtc_battery(chip, 4_000_000_000)
     with VirtualBoard(settings(tmp_path, rtc_battery=chip)) as board:
         board.console.wait_for(PROMPT)
-        assert 0 <= ask(board, "time.time()") - 4_000_000_000 < 20
+        assert 0 <= ask(board, "time.time()") - 4_000_000_000 < 600
 
 
 @pytest.mark.parametrize(("percent", "kept"), [(0, 0), (50, 2048), (100, 4096)])

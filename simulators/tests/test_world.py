@@ -107,7 +107,7 @@ class World:
             os.close(port)
 
     def client(self) -> ModbusSerialClient:
-        return ModbusSerialClient(str(self.wire.here), baudrate=9600, timeout=1.0, retries=0)
+        return ModbusSerialClient(str(self.wire.here), baudrate=9600, timeout=10.0, retries=0)
 
 
 def start(folder: Path, wire: Wire, clock: BenchClock, **more: object) -> World:
