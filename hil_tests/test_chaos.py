@@ -35,6 +35,7 @@ from hil_tests.chaos.run import NOT_HERE, plan_for, quiet_s
 from hil_tests.chaos.truth import Clocks, Series, Shown, Snapshot, Window
 from simulators.faults.catalogue import SCOPES, kinds
 from simulators.faults.parts import Begin, Parts, nothing_to_heal
+from simulators.in_flight import in_flight, made_at
 from simulators.virtual_board.build import build
 from simulators.virtual_board.errors import VirtualBoardMissing
 
@@ -111,10 +112,10 @@ def ranges_of(numbers: set[int]) -> list[tuple[int, int]]:
 def test_what_is_in_flight_was_made_and_is_not_stored_whatever_its_clock_says() -> None:
     made = journal(range(1, 11)) | {4: record(4, time=30), 5: record(5, time=BEGIN + 10**8)}  # unset; years ahead
     stored = {seq: BEGIN + 60.0 * seq + 90 for seq in range(1, 8)}
-    seqs, times = truth.made_at(made, stored, BEGIN, BEGIN + 10**6)
+    seqs, times = made_at(made, stored, BEGIN, BEGIN + 10**6)
     assert times == sorted(times)
-    assert truth.in_flight(seqs, times, stored, BEGIN + 60 * 6 + 1) == [5, 6]
-    assert truth.in_flight(seqs, times, stored, BEGIN + 10**6) == [8, 9, 10]
+    assert in_flight(seqs, times, stored, BEGIN + 60 * 6 + 1) == [5, 6]
+    assert in_flight(seqs, times, stored, BEGIN + 10**6) == [8, 9, 10]
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=3, max_size=12), st.data())

@@ -57,6 +57,8 @@ class BenchOptions:
     network: Path = sites.DEMO_NETWORK
     shown: tuple[dict[str, Any], ...] | None = None
     """The instruments of every station as `tram-sim world` reads them; None: the usual three."""
+    more_rules: str = ""
+    """TOML: alert rules, and persons who follow them, beside the farmer's."""
     hardware: Hardware | None = None
     """The ports of one real board; None: virtual boards."""
     failing_disks: bool = False
@@ -132,7 +134,7 @@ class Bench:
             commit_timeout_s=5.0,
         )
         sites.write_cloud(site, self.broker.password_file("cloud"), self.sms_token_file)
-        sites.write_rules(site)
+        sites.write_rules(site, options.more_rules)
 
     def _start_lines(self) -> None:
         site = self.site
@@ -223,9 +225,13 @@ class Bench:
         port, network = str(self.console(station)), str(self.site.network_file)
         return self._tram_station("flash", "--port", port, "--network", network, "--station", station)
 
+    def journals(self, station: str) -> Path:
+        """Return the folder of batch files that `read_journal` wrote last."""
+        return self.site.directory / "journals" / station
+
     def read_journal(self, station: str) -> Path:
         """Read a board's journal out over its console and restart it; return the folder of batch files."""
-        folder = self.site.directory / "journals" / station
+        folder = self.journals(station)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._tram_station("journal", "--port", str(self.console(station)), "--out", str(folder / "journal.trb"))
@@ -300,6 +306,11 @@ class Bench:
         answer = self._http.get(f"http://127.0.0.1:{self.site.ports.phone}/inbox")
         messages: list[dict[str, Any]] = answer.json()["messages"]
         return messages
+
+    def refused_messages(self) -> int:
+        """Return how many messages the phone's provider has refused, as it was told to."""
+        answer = self._http.get(f"http://127.0.0.1:{self.site.ports.phone}/inbox")
+        return len(answer.json()["refused"])
 
     def gateway_status(self) -> dict[str, Any]:
         """Return what `tram-gateway status` says, which works while the gateway is out too."""

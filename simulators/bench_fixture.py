@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,14 +68,21 @@ def wanted(config: pytest.Config) -> Wanted:
 
 @contextmanager
 def started(
-    config: pytest.Config, factory: pytest.TempPathFactory, instruments: Sequence[OwnInstrument] = ()
+    config: pytest.Config,
+    factory: pytest.TempPathFactory,
+    instruments: Sequence[OwnInstrument] = (),
+    adapt: Callable[[BenchOptions], BenchOptions] = lambda options: options,
 ) -> Iterator[Bench]:
-    """Bring a bench up, with a tested board. Skips where there can be no virtual board, unless CI=true."""
+    """Bring a bench up, with a tested board; `adapt` may change what it is like.
+
+    Skips where there can be no virtual board, unless CI=true.
+    """
     options = wanted(config)
     if options.hardware is None:
         _need_virtual_board()
     folder = factory.mktemp("bench")
-    with known(instruments, folder / "instruments"), Bench(_bench_options(options, folder, instruments), _say) as bench:
+    wanted_bench = adapt(_bench_options(options, folder, instruments))
+    with known(instruments, folder / "instruments"), Bench(wanted_bench, _say) as bench:
         began = time.monotonic()
         bench.start()
         checked = self_test(bench)

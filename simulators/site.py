@@ -199,14 +199,14 @@ token_file = "{sms_token_file}"
     site.cloud_file.write_text(text, encoding="utf-8")
 
 
-def write_rules(site: Site) -> None:
+def write_rules(site: Site, more: str = "") -> None:
     """Write rules.toml: a rule per station for the planned crop, and a farmer who listens to the planned station.
 
     A network other than the demo's has no crops, and no rules.
     """
     plan = site.plan
     if any(station.id not in CROPS for station in site.stations):
-        site.rules_file.write_text("", encoding="utf-8")
+        site.rules_file.write_text(more, encoding="utf-8")
         return
     text = ""
     for station in site.stations:
@@ -229,7 +229,7 @@ phone = "{FARMER[1]}"
 language = "vi"
 rules = ["{plan.threshold.id}-{plan.station}"]
 """
-    site.rules_file.write_text(text, encoding="utf-8")
+    site.rules_file.write_text(text + more, encoding="utf-8")
 
 
 def _levels(plan: Plan, station: str) -> tuple[str, float, float]:

@@ -22,6 +22,7 @@ from hil_tests.chaos.evidence import Evidence, Injected, records
 from hil_tests.chaos.layout import DWELL_S, RECORD_S, STALE_AFTER_S, Layout
 from hil_tests.chaos.truth import Account, Clocks, Key, Series, Shown, Window
 from simulators.answer_log import Answer
+from simulators.in_flight import in_flight, made_at
 from station_config.salinity import conductivity_from_25, practical_salinity
 
 TEMPERATURE, CONDUCTIVITY_25, PRESSURE = 32, 34, 35
@@ -263,7 +264,7 @@ def _rows(
     """Count for each kind: records made and not yet stored when it began, and those that went wrong in its time."""
     rows: dict[str, Row] = {}
     ordered = {
-        key: truth.made_at(one.journal, stored_at.get(key, {}), layout.begin_s, layout.begin_s + 10 * layout.span_s)
+        key: made_at(one.journal, stored_at.get(key, {}), layout.begin_s, layout.begin_s + 10 * layout.span_s)
         for key, one in series.items()
     }
     for one in injected:
@@ -272,7 +273,7 @@ def _rows(
         for key, (seqs, times) in ordered.items():
             stored = stored_at.get(key, {})
             account = accounts[key]
-            touched = set(truth.in_flight(seqs, times, stored, one.began))
+            touched = set(in_flight(seqs, times, stored, one.began))
             row.in_flight += len(touched)
             if account.faults:
                 touched |= {seq for seq, at in zip(seqs, times, strict=True) if one.began <= at <= one.ended}

@@ -1,7 +1,7 @@
 """The account of a run, from logs alone. Pure.
 
     journals (read over the boards' consoles, or from the gateways' files)  ─┐
-    answers (what the instruments wrote down themselves)                     ├─▶ Account, in_flight, wrong_values
+    answers (what the instruments wrote down themselves)                     ├─▶ Account, wrong_values
     stored (raw records of the cloud's API), snapshots (its ledger, polled)  ─┘
 
 A journal gives its numbers without a hole, so every number from 1 to its last was made. Each must be stored once, as
@@ -125,34 +125,6 @@ def _new(ranges: Ranges, before: Ranges) -> list[tuple[int, int]]:
     """Return ranges without those that were there before just so; of one that grew at its end only the growth."""
     ends = dict(before)
     return [(ends.get(first, first - 1) + 1, last) for first, last in ranges if ends.get(first) != last]
-
-
-def made_at(
-    records: Mapping[int, Record], stored: Mapping[int, float], begin: float, end: float
-) -> tuple[list[int], list[float]]:
-    """Return numbers in order and when each was made at the latest, in bench time that never goes back.
-
-    A record without a date, or dated outside of the run, was made before the next one that has a good date; none later
-    than it was stored.
-    """
-    seqs = sorted({*records, *stored})
-    times: list[float] = []
-    following = end
-    for seq in reversed(seqs):
-        record = records.get(seq)
-        dated = record is not None and begin <= record.time <= end
-        following = min(float(record.time), following) if dated and record is not None else following
-        times.append(min(following, stored.get(seq, end)))
-    times.reverse()
-    highest = begin
-    for place, moment in enumerate(times):
-        highest = times[place] = max(highest, moment)
-    return seqs, times
-
-
-def in_flight(seqs: Sequence[int], times: Sequence[float], stored: Mapping[int, float], at: float) -> list[int]:
-    """Return the numbers made and not stored at a moment: in a journal, an outbox, on a line, at the broker."""
-    return [seq for seq in seqs[: bisect_right(times, at)] if stored.get(seq, inf) > at]
 
 
 class Shown(NamedTuple):

@@ -119,6 +119,12 @@ def draw(
     return FaultPlan(seed, span_s, tuple(sorted(planned, key=lambda one: (one.at_s, one.kind, one.target))))
 
 
+def parameters_of(seed: int, of: Kind) -> dict[str, float]:
+    """Return random parameters of a kind; the same seed gives the same."""
+    chance = random.Random(f"{seed}/{of.id}")  # noqa: S311 - as above
+    return {one.name: _drawn(chance, one) for one in of.parameters}
+
+
 def _chosen(wanted: Collection[str] | None) -> list[Kind]:
     return list(kinds().values()) if wanted is None else [kind(name) for name in sorted(wanted)]
 

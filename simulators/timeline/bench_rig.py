@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from firmware.record import Record
@@ -36,7 +37,8 @@ class BenchRig:
     def place(self) -> Place:
         """What a timeline can name here."""
         stations = {one.id: [sensor.number for sensor in one.sensors] for one in self.bench.site.stations}
-        in_the_river = self.bench.options.shown is None
+        instruments = self.bench.options.shown
+        in_the_river = instruments is None or any("values" not in one for one in instruments)
         return Place(stations, list(load_parameters().by_name), self.parts, list(TRUTHS) if in_the_river else [])
 
     def now(self) -> float:
@@ -44,12 +46,23 @@ class BenchRig:
         return self.bench.clock.now()
 
     def wait_for_first_record(self) -> None:
-        """Return when every station has a record in the store. Raises BenchError."""
-        wanted = {station.id for station in self.bench.site.stations}
-        wait_for(lambda: wanted <= self._stored(), FIRST_RECORD_S, "the first records in the store")
+        """Return when every station has one record more in the store: its board may just have begun again.
 
-    def _stored(self) -> set[str]:
-        return {row["station"] for row in self.bench.api("/api/v1/ledger") if row["stored"]}
+        Raises BenchError.
+        """
+        before, interval_s = self._stored(), self._longest_interval_s()
+        deadline_s = FIRST_RECORD_S + 2 * interval_s / self.speed
+        wait_for(lambda: all(self._stored()[name] > of for name, of in before.items()), deadline_s, "the first records")
+
+    def _longest_interval_s(self) -> float:
+        return max(station.record_interval_s or 60 for station in self.bench.site.stations)
+
+    def _stored(self) -> Counter[str]:
+        """Return how many records of each station are in the store."""
+        stored = Counter({station.id: 0 for station in self.bench.site.stations})
+        for row in self.bench.api("/api/v1/ledger"):
+            stored[row["station"]] += row["stored"]
+        return stored
 
     def messages(self) -> Sequence[Message]:
         """Return all texts that reached the telephone."""
