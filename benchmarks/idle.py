@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 
 from simulators import demo
-from simulators.bench import Bench, BenchOptions
+from simulators.bench import Bench
+from simulators.bench_options import BenchOptions
 
 SETTLE_S = 20.0
 MIB = 1 << 20

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
 from cloud_ingest import schema
@@ -70,7 +71,7 @@ def compact(
 
 
 def _compact(configuration: CloudConfiguration, now_s: float, *, repair: bool, shrink: bool) -> tuple[_Done, int, int]:
-    with opened_places(configuration) as places, Progress(transient=True) as progress:
+    with opened_places(configuration) as places, Progress(transient=True, console=Console(stderr=True)) as progress:
         file = places.database.file
         if file is None or not file.exists():
             _fail(f"{configuration.state_dir}: no SQLite store here; tram-cloud run makes it", WRONG_USE)

@@ -66,11 +66,15 @@ class Compaction:
     """Work to do between groups of messages."""
 
     store: Store
+    look_every_s: float = LOOK_EVERY_S
     rows_packed: int = field(default=0, init=False)
     _day: _Day | None = field(default=None, init=False)
     _since: int = field(default=0, init=False)  # days before are done, this time round
     _groups_at_once: int = field(default=1 << 30, init=False)
-    _pace: Pace = field(default_factory=lambda: Pace(BUDGET_S, LOOK_EVERY_S), init=False)
+    _pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(BUDGET_S, self.look_every_s)
 
     def step(self, now_s: float, *, busy: bool = False, clock_s: float | None = None) -> int:
         """Do pieces for a tenth of a second, or while ingest is busy one now and then; return how many.

@@ -30,7 +30,7 @@ from cloud_ingest.alerting import AlertWorker
 from cloud_ingest.api import Sources
 from cloud_ingest.commanding.database import open_book
 from cloud_ingest.commanding.publisher import Publisher
-from cloud_ingest.compaction import Compaction
+from cloud_ingest.compaction import LOOK_EVERY_S, Compaction
 from cloud_ingest.configuration import CloudConfiguration
 from cloud_ingest.database import Database, owned_shards
 from cloud_ingest.errors import CloudError
@@ -160,7 +160,8 @@ def _make_worker(
         worker.review = Review(store, setup.registry)
         worker.rollups = Rollups(store, setup.registry)
         worker.imports = Imports(setup.configuration.state_dir, ingest, store.owns)
-        worker.compaction = Compaction(store)
+        rate = float(getattr(setup.clock, "rate", 1.0))  # on a bench days end sooner
+        worker.compaction = Compaction(store, LOOK_EVERY_S / rate)
     return worker
 
 

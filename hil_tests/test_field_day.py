@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hil_tests.field_day import live, trend
+from hil_tests.field_account import FieldDays, Packed, closed_days, predicted_bytes, trend
+from hil_tests.field_day import live
 from simulators.broker import find_mosquitto
-
-SOAK_S = 480.0
 
 
 def test_a_leak_is_told_from_noise_and_warming_up() -> None:
@@ -33,16 +32,34 @@ def test_a_page_cache_that_fills_is_no_leak_and_hides_none() -> None:
     assert (len(filling.faults), len(leaking.faults)) == (0, 1)
 
 
+def test_days_are_packed_six_hours_after_their_end_and_the_log_is_no_larger_for_more_of_them() -> None:
+    assert [closed_days(days) for days in (1.0, 1.3, 2.0, 3.0)] == [0, 1, 1, 2]
+    a_day = 1_000_000
+    two, three, four = (predicted_bytes(days * a_day, 50, days) for days in (2, 3, 4))
+    assert four - three == pytest.approx(three - two, rel=1e-6)
+    assert three - two < a_day * 48
+
+
+def test_a_closed_day_that_was_not_packed_is_told() -> None:
+    ok = Packed(rows=1_400_000, chunk_bytes=1_400_000, left=0)
+    predicted = predicted_bytes(2_000_000, 50, 2)
+    packed = FieldDays(2, 2_000_000, 1.0, 1.0, [], predicted, predicted, 0, ok, [])
+    assert packed.all_faults == []
+    packed.packed = Packed(0, 0, 1_400_000)
+    assert ["1,400,000 left" in fault for fault in packed.all_faults] == [True]
+
+
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
-def test_a_day_of_the_field_leaves_memory_and_files_as_they_were(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("days", "minutes", "stations"), [(1, 8, 50), (3, 12, 20)])
+def test_days_of_the_field_leave_memory_and_files_as_they_were(
+    days: int, minutes: int, stations: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if find_mosquitto() is None:
         if os.environ.get("CI") == "true":
             pytest.fail("mosquitto is not installed")
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
-    day = live(SOAK_S, tmp_path, Console(stderr=True))
+    came_to = live(days, 60 * minutes, stations, tmp_path, Console(stderr=True))
     with capsys.disabled():
-        Console().print(f"\n{day}", markup=False)
-    assert day.all_faults == []
+        Console().print(f"\n{came_to}", markup=False)
+    assert came_to.all_faults == []

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from simulators import demo
-from simulators.bench import Bench, BenchOptions, Hardware
+from simulators.bench import Bench
+from simulators.bench_options import BenchOptions, Hardware
 from simulators.disk import shim
 from simulators.own_bench import STATION, OwnInstrument, known, shown, write_network
 from simulators.relays import parse_relay
@@ -139,7 +140,7 @@ def _facts(bench: Bench, checked: Sequence[Checked], seconds: float) -> dict[str
         "relay": "virtual" if hardware is None else ("none" if hardware.relay is None else "yes"),
         "speed": bench.options.speed,
         "broker": bench.broker.kind,
-        "flashed": bench.flashed,
+        "flashed": bench.boards.flashed,
         "start_s": round(seconds, 1),
         "self_test": [asdict(one) for one in checked],
     }

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from simulators.fault_table import HEAD, Row, total
+
 if TYPE_CHECKING:
     from simulators.bench_report import Run, Scenario
 
@@ -31,6 +33,7 @@ def page(run: Run) -> str:
         f"<h1>{_badge(verdict)} Trạm test bench</h1>",
         f"<p>{_summary(run)}</p>",
         _facts(run.facts),
+        _faults([one.row for one in run.scenarios if one.row]),
         "<h2>Scenarios</h2>",
         _table(
             ["scenario", "outcome", "s", "records made / lost / twice", "why"],
@@ -77,6 +80,13 @@ def _facts(facts: Mapping[str, Any]) -> str:
         for one in facts["self_test"]
     ]
     return _table(["what", "found"], rows)
+
+
+def _faults(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    cells = [[escape(cell) for cell in row.cells] for row in [*rows, total(rows)]]
+    return "<h2>Faults</h2>" + _table(HEAD, cells)
 
 
 def _row(one: Scenario) -> list[str]:

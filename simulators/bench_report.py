@@ -17,6 +17,7 @@ import pytest
 from simulators.bench import Bench
 from simulators.bench_fixture import FACTS, TIMELINE
 from simulators.bench_page import page
+from simulators.fault_table import Row, row_of, why_of
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Scenario:
     seconds: float
     why: str = ""
     timeline: dict[str, Any] | None = None
+    row: Row | None = None  # of the table of faults
 
 
 @dataclass
@@ -71,9 +73,9 @@ class Reporter:
         said = dict(report.user_properties)
         self._run.facts = self._run.facts or json.loads(str(said.get(FACTS, "{}")))
         timeline = json.loads(str(said[TIMELINE])) if TIMELINE in said else None
-        self._run.scenarios.append(
-            Scenario(_name(report), report.outcome, report.duration, _why(report), timeline),
-        )
+        why = why_of(report)
+        row = row_of(said, report.outcome, why)
+        self._run.scenarios.append(Scenario(_name(report), report.outcome, report.duration, why, timeline, row))
 
     def pytest_sessionfinish(self) -> None:
         """Write the page."""
@@ -97,12 +99,3 @@ def _bench_of(item: pytest.Item) -> Bench | None:
 def _name(report: pytest.TestReport) -> str:
     words = report.nodeid.partition("::")[2] or report.nodeid
     return words.removeprefix("test_").replace("_", " ")
-
-
-def _why(report: pytest.TestReport) -> str:
-    if isinstance(report.longrepr, tuple):  # a skip: file, line, reason
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
-    if report.longrepr is None:
-        return ""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    return str(crash.message if crash else report.longrepr)

@@ -1,6 +1,6 @@
 """The servers of a cluster on this machine, as programs that can be killed: PostgreSQL, InfluxDB, nginx before it.
 
-Debian's InfluxDB is 1.6; nginx gives it the writing of 1.8 and later, with the file that docs/ has for that.
+Debian's InfluxDB is 1.6; nginx gives it the writing of 1.8 and later (station_config/influxdb).
 """
 
 from __future__ import annotations
@@ -18,43 +18,12 @@ import httpx
 import psycopg
 
 from simulators.processes import BenchError
+from station_config.influx_files import write_influxd, write_nginx
 
 READY_S = 60.0
 DATABASE, USER = "tram", "tram"
-PROXY = Path(__file__).parents[1] / "docs" / "influxdb-1.x-nginx.conf"
 NOBODY = ("postgres", "nobody")
 POSTGRES_SETTINGS = {"listen_addresses": "127.0.0.1", "shared_buffers": "32MB", "max_connections": "80"}
-INFLUXD = """
-reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-query-log-enabled = false
-[http]
-bind-address = "127.0.0.1:{http}"
-auth-enabled = true
-log-enabled = false
-[monitor]
-store-enabled = false
-[continuous_queries]
-enabled = false
-"""
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr error;
-events {{ worker_connections 256; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  include {folder}/proxy.conf;
-}}
-"""
-
 Run = Callable[[str, list[str], Callable[[], bool]], None]
 
 
@@ -140,15 +109,12 @@ token_file = "{self.folder / "influx-token"}"
     def _start_influx(self, known: dict[str, str], run: Run) -> None:
         folder, (_, rpc, http, front) = self.folder / "influx", self.ports
         folder.mkdir(exist_ok=True)
-        (folder / "influxd.conf").write_text(INFLUXD.format(folder=folder, http=http, rpc=rpc))
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder))
-        proxy = PROXY.read_text().replace("127.0.0.1:8086", f"127.0.0.1:{http}")
-        (folder / "proxy.conf").write_text(proxy.replace("127.0.0.1:8087", f"127.0.0.1:{front}"))
-        run("influxd", [known["influxd"], "run", "-config", str(folder / "influxd.conf")], lambda: _pings(http))
+        influxd_file, nginx_file = write_influxd(folder, http, rpc), write_nginx(folder, http, front)
+        run("influxd", [known["influxd"], "run", "-config", str(influxd_file)], lambda: _pings(http))
         self._ask(f"CREATE USER {USER} WITH PASSWORD '{self.password}' WITH ALL PRIVILEGES", known=False)
         self._ask(f"CREATE DATABASE {DATABASE}", known=True)
         _write_secret(self.folder / "influx-token", f"{USER}:{self.password}")
-        argv = [known["nginx"], "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+        argv = [known["nginx"], "-p", str(folder), "-c", str(nginx_file), "-e", "stderr"]
         run("nginx", argv, lambda: _pings(front))
 
     def _ask(self, text: str, *, known: bool) -> None:

@@ -135,7 +135,7 @@ def read_journals(bench: Bench) -> dict[tuple[str, int], Journal]:
     """Read every board's journal over its console, all at once, and add what the history sent."""
     ids = [station.id for station in bench.site.stations]
     with ThreadPoolExecutor(max_workers=len(ids)) as technicians:
-        folders = list(technicians.map(bench.read_journal, ids))
+        folders = list(technicians.map(bench.boards.read_journal, ids))
     made = {
         (station, journal): records
         for station, folder in zip(ids, folders, strict=True)

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from simulators import demo
-from simulators.bench import Bench, BenchOptions
+from simulators.bench import Bench
+from simulators.bench_options import BenchOptions
 from simulators.check import Verdict
 from simulators.errors import SimulatorError
 from simulators.front import front_door

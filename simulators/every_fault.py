@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from simulators import check
-from simulators.bench import Bench, BenchOptions
+from simulators.bench import Bench
 from simulators.bench_fixture import started, timeline_of, wanted
+from simulators.bench_options import BenchOptions
 from simulators.fault_table import Row
 from simulators.faults import kind, kinds
 from simulators.faults.plan import parameters_of
@@ -164,7 +165,7 @@ def run(timeline: Timeline, bench: Bench, row: Row) -> Verdict:
     row.lost = sum(account.lost for account in verdict.log.accounts)
     row.doubled = sum(account.twice for account in verdict.log.accounts)
     for station in bench.site.stations:
-        for journal, records in check.read_batches(bench.journals(station.id)).items():
+        for journal, records in check.read_batches(bench.boards.journals(station.id)).items():
             stored = watch.stored[station.id, journal]
             row.made += sum(stored.get(seq, inf) > watch.moments[0] for seq in records)
             on_the_way = most_in_flight(records, stored, watch, began, began + verdict.log.seconds)
@@ -174,12 +175,11 @@ def run(timeline: Timeline, bench: Bench, row: Row) -> Verdict:
 
 def wrong_messages(bench: Bench, at_least: int) -> list[str]:
     """Return in words what is wrong with messages: each is on its phone once, or was refused as the fault does it."""
-    wait_for(lambda: not _waiting(bench), TOLD_WITHIN_S, "the last messages to go", raises=False)
-    deliveries, inbox = _deliveries(bench), bench.inbox()
+    deliveries, inbox = _settled(bench)
     on_phones = Counter(str(message["provider_id"]) for message in inbox)
     sent = [str(one["provider_id"]) for one in deliveries if one["status"] == "sent"]
     failed = sum(one["status"] == "failed" for one in deliveries)
-    found = [f"a message still waits: {one['detail']}" for one in _waiting(bench)]
+    found = [f"a message still waits: {one['detail']}" for one in deliveries if one["status"] == "pending"]
     found += [f"{name} is said to be sent, and on no phone" for name in sent if not on_phones[name]]
     found += [f"{name} came {times} times" for name, times in on_phones.items() if times > 1]
     if len(deliveries) < at_least:
@@ -195,5 +195,15 @@ def _deliveries(bench: Bench) -> list[dict[str, Any]]:
     return [one for alert in bench.api("/api/v1/alerts", limit=1000)["alerts"] for one in alert["deliveries"]]
 
 
-def _waiting(bench: Bench) -> list[dict[str, Any]]:
-    return [one for one in _deliveries(bench) if one["status"] == "pending"]
+def _settled(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return all deliveries and what is on the phones, of a moment at which nothing was being sent, if one came."""
+    deliveries, inbox = _deliveries(bench), bench.inbox()
+
+    def nothing_moves() -> bool:
+        nonlocal deliveries, inbox
+        before, deliveries, inbox = deliveries, _deliveries(bench), bench.inbox()
+        still = before == deliveries == _deliveries(bench)
+        return still and not any(one["status"] == "pending" for one in deliveries)
+
+    wait_for(nothing_moves, TOLD_WITHIN_S, "the last messages to go", raises=False)
+    return deliveries, inbox

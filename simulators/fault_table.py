@@ -62,7 +62,7 @@ class FaultTable:
         """Take a scenario's row: of its call, or of what before or after it failed or was skipped."""
         if report.when != "call" and report.outcome == "passed":
             return
-        row = row_of(dict(report.user_properties), report.outcome, _why(report))
+        row = row_of(dict(report.user_properties), report.outcome, why_of(report))
         if row is not None:
             self.rows[row.kind] = row
 
@@ -93,8 +93,11 @@ def total(rows: list[Row]) -> Row:
     return Row("all", **sums, result=f"{green} of {len(rows)} green")
 
 
-def _why(report: pytest.TestReport) -> str:
+def why_of(report: pytest.TestReport) -> str:
+    """Return why a test failed or was skipped, empty where it passed."""
     longrepr: Any = report.longrepr
+    if longrepr is None:
+        return ""
     if isinstance(longrepr, tuple):  # a skip: file, line, reason
         return str(longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(longrepr, "reprcrash", None)

@@ -38,7 +38,7 @@ def self_test(bench: Bench) -> list[Checked]:
 
 def _of(bench: Bench, station: str) -> list[Checked]:
     wanted = ".".join(map(str, VERSION))
-    version = str(bench.flashed[station]["started"]["version"])
+    version = str(bench.boards.flashed[station]["started"]["version"])
     sensors = {sensor.number: sensor.instrument for sensor in bench.site.network.station(station).sensors}
     interval_s = bench.site.network.station(station).record_interval_s or 60
     deadline_s = INTERVALS * interval_s / bench.clock.rate + SLACK_S

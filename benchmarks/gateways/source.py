@@ -39,11 +39,11 @@ PADDING = b"\xff" * SIZE
 ILLEGAL_FUNCTION = 1
 
 
-def made_records(number: int, begin_s: int = T0) -> bytes:
+def made_records(number: int, begin_s: int = T0, step_s: int = 1) -> bytes:
     """Return records 1..number of a journal."""
     records = np.zeros(number, RECORD_DTYPE)
     records["version"], records["seq"], records["flag"] = 1, np.arange(1, number + 1), 2
-    records["time"] = begin_s + np.arange(number)
+    records["time"] = begin_s + step_s * np.arange(number)
     records["count"], records["sensor"], records["parameter"] = np.arange(number) % 30_000, 1, 32
     records["crc"] = crc16_of(records)
     return records.tobytes()
@@ -163,11 +163,16 @@ def main() -> None:
     options.add_argument("--serial", type=int, default=0, metavar="LINES", help="how many serial lines")
     options.add_argument("--rate", type=float, required=True, help="records a second of each station")
     options.add_argument("--most", type=int, default=200_000, help="records of each station")
-    options.add_argument("--begin", type=int, default=T0, help="time of the first record; one a second")
+    options.add_argument("--begin", type=int, default=T0, help="time of the first record")
+    options.add_argument("--step", type=int, default=1, help="seconds of their time from one to the next")
     given = options.parse_args()
     ports = [int(port) for port in given.ports.split(",") if port]
     asyncio.run(
-        serve(ports, given.serial, Journal(given.rate, made_records(given.most, given.begin), time.monotonic()))
+        serve(
+            ports,
+            given.serial,
+            Journal(given.rate, made_records(given.most, given.begin, given.step), time.monotonic()),
+        )
     )
 
 

@@ -22,44 +22,11 @@ import pytest
 from cloud_ingest.observation_settings import ObservationSettings
 from cloud_ingest.tests.field import until
 from station_config.free_ports import free_port
+from station_config.influx_files import write_influxd, write_nginx
 
 USER, PASSWORD = "tram", "mot-hai-ba"
 ADMIN = ("admin", "bon-nam-sau")
 OTHER_SERVER = "TRAM_TEST_INFLUX_URL"
-
-INFLUXD = """
-reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-query-log-enabled = false
-[http]
-bind-address = "127.0.0.1:{http}"
-auth-enabled = true
-log-enabled = false
-[monitor]
-store-enabled = false
-[continuous_queries]
-enabled = false
-"""
-
-PROXY = Path(__file__).parents[2] / "docs/influxdb-1.x-nginx.conf"
-
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr error;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  include {folder}/proxy.conf;
-}}
-"""
 
 
 def require(program: str) -> str:
@@ -89,10 +56,8 @@ class InfluxServer:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "influxd.conf").write_text(INFLUXD.format(folder=self.folder, http=self._http, rpc=free_port()))
-        (self.folder / "nginx.conf").write_text(NGINX.format(folder=self.folder))
-        proxy = PROXY.read_text().replace("127.0.0.1:8086", f"127.0.0.1:{self._http}")
-        (self.folder / "proxy.conf").write_text(proxy.replace("127.0.0.1:8087", f"127.0.0.1:{self.port}"))
+        write_influxd(self.folder, self._http, free_port())
+        write_nginx(self.folder, self._http, self.port)
         self.start_influxd()
         self._nginx = subprocess.Popen(
             [require("nginx"), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", "stderr"],

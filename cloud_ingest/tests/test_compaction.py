@@ -263,3 +263,10 @@ def test_windows_have_each_row_once_and_none_is_larger_than_was_asked_for(
         together = joined(*found)
         assert together.time.tolist() == time[wanted].tolist()
         assert together.rows["series"].tolist() == series[wanted].tolist()
+
+
+def test_after_it_found_nothing_it_looks_again_when_it_was_told_to(bench: Bench) -> None:
+    work = Compaction(bench.store, look_every_s=10.0)
+    work.finish(LATER)
+    assert work.step(LATER, clock_s=100.0) == 0
+    assert [work.is_due(clock_s) for clock_s in (105.0, 110.0)] == [False, True]

@@ -22,7 +22,7 @@ def parts_of(bench: Bench) -> Parts:
             for id_, station in stations.items()
             for sensor in station.sensors
         },
-        "board": {id_: BoardPart(bench.powers[id_], _console(bench, id_), not hardware) for id_ in stations},
+        "board": {id_: BoardPart(bench.boards.powers[id_], _console(bench, id_), not hardware) for id_ in stations},
         "link": {"link": LinkPart(bench.link)},
         "gateway": {
             "gateway": GatewayPart(bench.program("gateway"), site.directory / "gateway", bench.disks.get("gateway"))
@@ -39,4 +39,4 @@ def _fault_setter(bench: Bench, line: str) -> SetFault:
 
 
 def _console(bench: Bench, station: str) -> Callable[[], str]:
-    return lambda: str(bench.console(station))
+    return lambda: str(bench.boards.console(station))

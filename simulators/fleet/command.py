@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from simulators.errors import SimulatorError
+from simulators.fleet.patience import Patience
 from simulators.fleet.plan import CHANNELS, FleetPlan, faults, network_toml
 from simulators.fleet.report import Report, faults_of, show
 from simulators.fleet.servers import Servers
@@ -125,9 +126,12 @@ def here(plan: FleetPlan, folder: Path, workers: int, progress: Progress) -> Rep
         progress.say(f"{plan.stations} stations on {len(plan.gateways)} gateways; starting broker and cloud")
         servers.start()
 
+        patience = Patience()
+
         def between(line: dict[str, Any]) -> None:
             servers.look()
             servers.check()
+            _wait_on(patience, line, servers.cpu_s())
             if line.get("warm"):
                 servers.count_from_now()
 
@@ -157,7 +161,14 @@ def elsewhere(plan: FleetPlan, folder: Path, link: BrokerLink, progress: Progres
         "ca_file": None if link.ca_file is None else str(link.ca_file),
     }
     told = {"plan": asdict(plan), "broker": broker, "begin_s": time.time()}
-    return Report.of(plan, publish(told, folder, progress, lambda _line: None), {}, {}, f"broker {link.addresses[0]}")
+    patience = Patience()
+    result = publish(told, folder, progress, lambda line: _wait_on(patience, line, 0.0))
+    return Report.of(plan, result, {}, {}, f"broker {link.addresses[0]}")
+
+
+def _wait_on(patience: Patience, line: dict[str, Any], cpu_s: float) -> None:
+    if line:
+        patience.take(time.monotonic(), int(line["committed"]), int(line["waiting"]), cpu_s)
 
 
 def publish(

@@ -3,7 +3,7 @@
     python -m simulators.fleet.publisher FILE      FILE: {"plan": …, "broker": …, "begin_s": unix time of the start}
 
 Prints a line of JSON a second, and with the last one everything that was measured. A batch no commit message has named
-within COMMIT_TIMEOUT_S is sent again, as the real gateway does.
+within COMMIT_TIMEOUT_S is sent again, as the real gateway does. Whoever started it decides how long it goes on.
 """
 
 from __future__ import annotations
@@ -26,18 +26,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from simulators.errors import SimulatorError
 from simulators.fleet.commits import Pending
+from simulators.fleet.patience import FleetStopped
 from simulators.fleet.plan import FleetPlan
 from simulators.fleet.records import Fleet
 
 COMMIT_TIMEOUT_S = 30.0
 CONNECT_WITHIN_S = 30.0
-GIVE_UP_AFTER_S = 120.0  # without a single commit message
 LATE_ROUNDS = 30
 AT_ONCE = 50  # batches published before the sockets are looked at again
-
-
-class FleetStopped(SimulatorError):
-    """The broker or the cloud does not take what the fleet has."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,6 @@ class Publisher:
         self._sent = 0
         self._sent_again = 0
         self._told_s = 0.0
-        self._moved = (0.0, -1)
         self._warm_s: float | None = None  # when every station was known to the cloud
         self._warm_batches = 0
 
@@ -202,10 +197,6 @@ class Publisher:
             return
         self._told_s = now_s
         done = self._pending.batches_done
-        if done != self._moved[1]:
-            self._moved = (now_s, done)
-        elif now_s - self._moved[0] > GIVE_UP_AFTER_S and len(self._pending):
-            raise FleetStopped(f"no commit message in {GIVE_UP_AFTER_S:.0f} s; {len(self._pending)} batches wait")
         for station, payload in self._pending.overdue(COMMIT_TIMEOUT_S, now_s):
             self._sent_again += 1
             self._publish(station, payload)

@@ -164,6 +164,10 @@ port = {self._http}
                 for process in (one, *one.children(recursive=True)):
                     _note(self._seen.setdefault(name, {}), process)
 
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that all programs had taken when they were last looked at."""
+        return sum(one.cpu_s for processes in self._seen.values() for one in processes.values())
+
     def count_from_now(self) -> None:
         """Count CPU and bytes from now on: what is new to the cloud has been taken in. The first call counts."""
         if not self._before:
@@ -192,12 +196,16 @@ port = {self._http}
 
     def audit(self) -> list[dict[str, Any]]:
         """Return what `tram-cloud audit` says. Raises BenchError."""
-        argv = [command("tram-cloud"), "audit", "--config", str(self.configuration), "--json"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=self._environment)
-        if not done.stdout.startswith("["):
-            raise BenchError(f"tram-cloud audit: {done.stderr.strip()[-500:]}")
-        found: list[dict[str, Any]] = json.loads(done.stdout)
+        found: list[dict[str, Any]] = self.ask_cloud("audit")
         return found
+
+    def ask_cloud(self, name: str) -> Any:
+        """Return what a command of tram-cloud answers as JSON, in the fleet's time. Raises BenchError."""
+        argv = [command("tram-cloud"), name, "--config", str(self.configuration), "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=self._environment)
+        if not done.stdout.startswith(("[", "{")):
+            raise BenchError(f"tram-cloud {name}: {done.stderr.strip()[-500:]}")
+        return json.loads(done.stdout)
 
     def stop_cloud(self) -> None:
         """End the cloud's own processes in order, so that what is on disk is all there is."""

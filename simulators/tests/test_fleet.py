@@ -14,6 +14,7 @@ from firmware.record import NOT_EVALUATED, SIZE, Record, decode, split_batch
 from simulators.broker import find_mosquitto
 from simulators.commands import app
 from simulators.fleet.commits import Pending
+from simulators.fleet.patience import FleetStopped, Patience
 from simulators.fleet.plan import CHANNELS, FleetPlan, faults, network_toml
 from simulators.fleet.publisher import batches
 from simulators.fleet.records import Fleet
@@ -55,6 +56,17 @@ def test_late_and_doubled_batches_lose_none() -> None:
     assert set(sent) == {(station, number) for station in range(5) for number in range(80)}
     assert len(sent) > 5 * 80 + 10
     assert sent != sorted(sent, key=lambda one: one[1])
+
+
+def test_a_cloud_that_works_is_waited_for_and_one_that_stands_still_is_not() -> None:
+    patience = Patience(limit_s=120.0)
+    for at in range(0, 1200, 10):  # numbers its new series: no commit message, one core busy
+        patience.take(at, committed=0, waiting=100, cpu_s=float(at))
+    patience.take(1200, committed=13, waiting=100, cpu_s=1200.0)
+    patience.take(1300, committed=13, waiting=0, cpu_s=1201.0)  # nothing to wait for
+    patience.take(1420, committed=13, waiting=100, cpu_s=1205.0)
+    with pytest.raises(FleetStopped, match="100 batches wait"):
+        patience.take(1421, committed=13, waiting=100, cpu_s=1205.0)
 
 
 def test_a_batch_counts_when_commits_name_all_of_it() -> None:

@@ -83,7 +83,7 @@ class BenchRig:
     def accounts(self) -> Sequence[Account]:
         """Read every journal over its board's console and compare it with the store, record by record."""
         for station in self.bench.site.stations:
-            wait_for(self.bench.console(station.id).exists, SETTLE_S, f"the console of {station.id}")
+            wait_for(self.bench.boards.console(station.id).exists, SETTLE_S, f"the console of {station.id}")
         made = demo.read_journals(self.bench)
         wait_for(lambda: demo.stored_all(self.bench, made), SETTLE_S, "all records to be stored", raises=False)
         return [self._account(station, journal, records) for (station, journal), records in sorted(made.items())]
