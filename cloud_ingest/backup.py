@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -92,14 +92,29 @@ class Content(_Entry):
     journals: list[JournalCopy] = Field(default_factory=list)
 
 
-def make(state_dir: Path, folder: Path, program: str, now_s: float, not_included: Sequence[str]) -> Manifest:
-    """Copy all databases of state_dir into an empty folder. Raises BackupRefused."""
-    sources = sorted(state_dir.glob("*.sqlite"), key=lambda file: (file.name == DATABASE, file.name))
-    if not any(file.name == DATABASE for file in sources):
+def make(
+    state_dir: Path | None,
+    folder: Path,
+    program: str,
+    now_s: float,
+    not_included: Sequence[str],
+    observations: Callable[[Path], object] | None = None,
+) -> Manifest:
+    """Copy all databases of state_dir (None: none of them) into an empty folder; after them `observations` puts those
+    that are kept elsewhere there, so that there may be more than the books speak of, never less.
+
+    Raises BackupRefused, StoreUnavailable.
+    """
+    sources = (
+        sorted(state_dir.glob("*.sqlite"), key=lambda file: (file.name == DATABASE, file.name)) if state_dir else []
+    )
+    if state_dir is not None and not any(file.name == DATABASE for file in sources):
         raise BackupRefused(f"{state_dir}: no store here; tram-cloud run makes it")
     with _disk_errors(folder):
         for source in sources:
             _copy(source, folder / source.name)
+        if observations is not None:
+            observations(folder)
         found = content(folder)
         manifest = Manifest(
             program=program,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cloud_ingest import observation_copy
 from cloud_ingest.backup import BLOCK, MANIFEST, Manifest, content, contradictions, differences, sync_folder
 from cloud_ingest.backup import read_manifest as parse_manifest
 from cloud_ingest.database import DATABASE
@@ -45,17 +46,28 @@ def new_place(target: Path) -> Iterator[Path]:
 
 def verify(source: Path) -> Manifest:
     """Count and hash a backup against its manifest. Raises BackupRefused with what is not as it should be."""
+    with verified(source) as (manifest, _):
+        return manifest
+
+
+@contextmanager
+def verified(source: Path) -> Iterator[tuple[Manifest, Path]]:
+    """Lend a backup's manifest and the folder of its files, counted and hashed. Raises BackupRefused."""
     if source.is_dir():
-        return _verified(source, source)
+        yield _verified(source, source), source
+        return
     with tempfile.TemporaryDirectory(prefix="tram-verify-") as scratch:
         _unpack(source, Path(scratch))
-        return _verified(Path(scratch), source)
+        yield _verified(Path(scratch), source), Path(scratch)
 
 
-def restore(source: Path, state_dir: Path, *, deep: bool) -> Manifest:
+def restore(
+    source: Path, state_dir: Path, *, deep: bool, elsewhere: Callable[[Path], object] | None = None
+) -> Manifest:
     """Put a backup into a directory that is new or empty; `deep` counts and hashes it too. Raises BackupRefused.
 
-    The files are checked before the first is at its place; the store's comes last.
+    The files are checked before the first is at its place; the store's comes last. Observations that belong elsewhere
+    are put there by `elsewhere` (of the folder their file is in) before all.
     """
     _require_free(state_dir)
     try:
@@ -65,7 +77,14 @@ def restore(source: Path, state_dir: Path, *, deep: bool) -> Manifest:
             manifest = _copied(source, folder) if source.is_dir() else _unpack(source, folder)
             if deep:
                 _verified(folder, source)
-            for name in sorted(manifest.databases, key=lambda name: name == DATABASE):
+            names = set(manifest.databases) - {observation_copy.FILE}
+            if elsewhere is not None:
+                elsewhere(folder)
+            elif len(names) < len(manifest.databases):
+                raise BackupRefused(f"{source}: its observations belong into an InfluxDB: say --config cloud.toml")
+            if DATABASE not in names:
+                raise BackupRefused(f"{source}: only observations are in it; its books are in PostgreSQL's own dump")
+            for name in sorted(names, key=lambda name: name == DATABASE):
                 (folder / name).replace(state_dir / name)
             sync_folder(state_dir)
     except OSError as error:
@@ -106,6 +125,8 @@ def _verified(folder: Path, source: Path) -> Manifest:
     manifest = _read_manifest(folder / MANIFEST)
     found = content(folder)
     texts = [*differences(manifest, found), *contradictions(found.journals)]
+    if not texts and observation_copy.FILE in manifest.databases:
+        texts = observation_copy.faults(folder / observation_copy.FILE)
     if texts:
         raise BackupRefused("\n".join([f"{source}: not what was backed up:", *texts]))
     return manifest

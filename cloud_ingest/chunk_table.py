@@ -62,6 +62,10 @@ class ChunkTable:
         )
         return [Chunk(*row) for row in rows]
 
+    def overlapping_all(self, series: int) -> list[Chunk]:
+        """Return all chunks of a series, in order of time."""
+        return self.overlapping(series, 0, 1 << 62)
+
     def read(self, chunk: Chunk) -> Logged:
         """Return all rows of a chunk."""
         (data,) = self._db.execute("SELECT data FROM chunks WHERE id = ?", (chunk.id,)).fetchone()
