@@ -18,8 +18,8 @@ from sqlalchemy import Connection
 from cloud_ingest.chunk_table import Chunk, ChunkTable, merge_columns, merged
 from cloud_ingest.chunks import COLUMNS
 from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, Layer, Observed, Shown
-from cloud_ingest.database import raw
-from cloud_ingest.errors import ChunkDamaged
+from cloud_ingest.database import raw, unsettled
+from cloud_ingest.errors import ChunkDamaged, Overtaken
 from cloud_ingest.observation_log import ObservationLog
 from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names, each_at
 from cloud_ingest.quality import Test
@@ -32,6 +32,29 @@ _NO_INTS, _NO_FLOATS, _NO_BYTES = np.zeros(0, np.int64), np.zeros(0, np.float64)
 NO_ROWS = Logged(_NO_INTS, _NO_INTS, _NO_FLOATS, _NO_INTS, _NO_BYTES, _NO_INTS, _NO_INTS, _NO_INTS)
 
 
+class NewestChunk:
+    """The newest time that is in a chunk, as one transaction sees it.
+
+    One that is prepared while another is being committed takes what was known, and looks before it writes.
+    """
+
+    def __init__(self, known: int | None = None) -> None:
+        self.time = known
+        self._guessed = known is not None
+
+    def of(self, chunks: ChunkTable) -> int:
+        """Return it; where nothing was known, the table is asked once."""
+        if self.time is None:
+            self.time = chunks.newest_of_all()
+        return self.time
+
+    def check(self, chunks: ChunkTable) -> None:
+        """Raise Overtaken when something newer has been packed than what was known."""
+        guessed, self._guessed = self._guessed, False
+        if guessed and self.time is not None and chunks.newest_of_all() > self.time:
+            raise Overtaken("closed observations have been packed")
+
+
 class ChunkedLog:
     """Log and chunks within one transaction of their SQLite file, reading or writing; see observations.py."""
 
@@ -41,21 +64,21 @@ class ChunkedLog:
         log: ObservationLog | None = None,
         changed: Changed | None = None,
         changed_since: set[int] | None = None,
+        newest: NewestChunk | None = None,
     ) -> None:
-        """`changed` is told of every write before it happens; `changed_since` gets the series whose chunks change."""
+        """`changed` is told of every write before it happens; `changed_since` gets the series whose chunks change;
+        `newest` is what the one writer remembers."""
         self.log = log or ObservationLog(connection)
         self.changed_since = set() if changed_since is None else changed_since
         self.chunks = ChunkTable(connection)
         self._changed = changed or _nothing
-        self._newest_chunked: int | None = None
+        self._newest = newest or NewestChunk()
 
     # the writer's side
 
     def add(self, rows: Observed) -> npt.NDArray[np.bool_]:
         """Store observations (sorted by time, series); return which are in the store now."""
-        if self._newest_chunked is None:
-            self._newest_chunked = self.chunks.newest_of_all()
-        late = int(np.searchsorted(rows.time, self._newest_chunked, side="right"))
+        late = int(np.searchsorted(rows.time, self._newest.of(self.chunks), side="right"))
         if not late:
             return self.log.add(rows)
         taken, same = self._in_chunks(rows, late)
@@ -100,7 +123,8 @@ class ChunkedLog:
         self.log.remove(time, series)
 
     def settle(self) -> None:
-        """Return: the commit of the transaction makes it durable."""
+        """Return: the commit of the transaction makes it durable. Raises Overtaken."""
+        self._newest.check(self.chunks)
         self.log.settle()
 
     # the reader's side
@@ -122,9 +146,7 @@ class ChunkedLog:
 
     def at_each(self, series: Ints, times: Ints) -> Logged:
         """Return the row of each of these (series, time), in their order; flag 0 where there is none."""
-        if self._newest_chunked is None:
-            self._newest_chunked = self.chunks.newest_of_all()
-        if len(times) and int(times.min()) <= self._newest_chunked:
+        if len(times) and int(times.min()) <= self._newest.of(self.chunks):
             return each_at(self.at, series, times)
         return self.log.at_each(series, times)
 
@@ -282,12 +304,15 @@ class LogStore:
 
     def __init__(self) -> None:
         self._newest = NewestScans()
+        self._newest_chunk = NewestChunk()  # as the last transaction saw it
         self._changed_since: set[int] = set()
 
     def writer(self, books: Connection, names: Names, changed: Changed) -> ChunkedLog:
         """Return the log within the writer's transaction."""
         file = raw(books)
-        return ChunkedLog(file, ObservationLog(file, changed, self._newest), changed, self._changed_since)
+        self._newest_chunk = NewestChunk(self._newest_chunk.time if unsettled(books) else None)
+        log = ObservationLog(file, changed, self._newest)
+        return ChunkedLog(file, log, changed, self._changed_since, self._newest_chunk)
 
     def reader(self, books: Connection, names: Names) -> ChunkedLog:
         """Return the log within a reading transaction."""

@@ -40,6 +40,7 @@ from alerts.schema import POSTGRESQL
 from cloud_ingest import schema
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.schema import sqlite_errors
+from cloud_ingest.sqlite_connection import WritersConnection
 from cloud_ingest.topics import SHARDS
 
 DATABASE = "store.sqlite"
@@ -140,7 +141,12 @@ def reading_engine(database: Database) -> Engine:
 
 def _begin_with(engine: Engine, statement: str) -> None:
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, statement))
+        wanted = connection.get_execution_options().get(_BEGIN, statement)
+        own = raw(connection)
+        if isinstance(own, WritersConnection):
+            own.begin(wanted)
+        else:
+            own.execute(wanted)
 
     event.listen(engine, "begin", begin)
 
@@ -197,6 +203,26 @@ def raw(connection: Connection) -> sqlite3.Connection:
     found = connection.connection.driver_connection
     assert isinstance(found, sqlite3.Connection), "the books are not in SQLite"
     return found
+
+
+def commit_later(connection: Connection) -> None:
+    """Have the transaction's commit return before it is on disk, where that can be; `settle` waits for it."""
+    own = connection.connection.driver_connection
+    if isinstance(own, WritersConnection):
+        own.commits_later = True
+
+
+def unsettled(connection: Connection) -> bool:
+    """Return whether nobody knows yet what came of a commit."""
+    own = connection.connection.driver_connection
+    return isinstance(own, WritersConnection) and own.unsettled
+
+
+def settle(connection: Connection) -> None:
+    """Return when the last commit is on disk. Raises what the database says."""
+    own = connection.connection.driver_connection
+    if isinstance(own, WritersConnection):
+        own.settle()
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

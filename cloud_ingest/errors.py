@@ -2,6 +2,7 @@
 
 CloudError
 ├── StoreUnavailable   the disk is full, the file is locked or cannot be written now: keep the data, wait, try again
+│   └── Overtaken      what was prepared while another transaction ended has to be prepared again
 ├── PointsRefused      the store of observations will not have some rows: set aside what they came with
 ├── StoreRefused       the file is not ours, too new, or another program writes it: an operator has to act
 │   └── StoreInUse     the last of these: what is wanted may be handed over to it
@@ -24,6 +25,10 @@ class CloudError(Exception):
 
 class StoreUnavailable(CloudError):
     """Nothing was stored; the same write may work later."""
+
+
+class Overtaken(StoreUnavailable):
+    """What the write was prepared with has changed meanwhile: prepare it again."""
 
 
 class PointsRefused(CloudError):

@@ -63,18 +63,23 @@ class Ingest:
         self._series_table: SeriesTable | None = None
         self._gateway_messages = gateway_messages or GatewayMessages({})
 
-    def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
+    def store_group(self, messages: Sequence[Arrived], now_s: float, *, later: bool = False) -> Outcome:
         """Store what has arrived: messages each by its handler, then records in one transaction.
 
-        Raises StoreUnavailable: no record was stored, try all of it again.
+        `later`: its outcome holds when `settle` returns, or the next group's store_group does. Raises StoreUnavailable:
+        no record was stored, try all of it again; with `later` any error may be that of the group before.
         """
         others = [message for message in messages if topics.is_gateway_message(message.topic)]
         handled = self._handle(others, now_s)
-        with self._store.transaction() as transaction:
+        with self._store.transaction(later=later) as transaction:
             intake = Intake(transaction, int(now_s))
             new = intake.take([one for one in messages if not topics.is_gateway_message(one.topic)])
             newest = Observer(transaction, self._store, self._table(), int(now_s)).observe(new)
         return Outcome(intake.counts, [*_message_commits(handled), *intake.commit_messages()], newest)
+
+    def settle(self) -> None:
+        """Return when the last group is stored. Raises StoreUnavailable: nothing of it is."""
+        self._store.settle()
 
     def retry(self, now_s: float) -> Outcome:
         """Try again what a person wants tried again. Raises StoreUnavailable."""

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, func, select, text
 from cloud_ingest.book_tables import metadata
 from cloud_ingest.errors import StoreRefused, StoreUnavailable
 from cloud_ingest.scans import PackScan
+from cloud_ingest.sqlite_connection import WritersConnection
 
 APPLICATION_ID = 0x5452_4D31  # "TRM1" in the file's header: this is a Trạm store
 # Pages of 4 KiB in the write-ahead log before they go into the file: with 1,000, as usual, a busy ingest wrote the page
@@ -268,9 +269,11 @@ def require_newest(connection: Connection) -> None:
         )
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
+def open_for_writing(path: Path) -> WritersConnection:
     """Return a connection whose commits are on disk when they return, to a file with the newest schema."""
-    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=1.0, isolation_level=None, check_same_thread=False, factory=WritersConnection
+    )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -32000")

@@ -39,13 +39,16 @@ from cloud_ingest.columns import (
 from cloud_ingest.database import (
     Database,
     Lock,
+    commit_later,
     insert_into,
     lock,
     own_shard,
+    settle,
     store_errors,
+    unsettled,
     writing_engine,
 )
-from cloud_ingest.errors import StoreInUse, StoreUnavailable
+from cloud_ingest.errors import Overtaken, StoreInUse, StoreUnavailable
 from cloud_ingest.ledger import RangeSet
 from cloud_ingest.observations import NOBODY, ObservationStore
 from cloud_ingest.rollup_marks import Marks
@@ -129,26 +132,47 @@ class Store:
         return self._shards is None or shard_of(station) in self._shards
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Everything done inside is stored when this returns, or nothing of it. Raises StoreUnavailable."""
+    def transaction(self, *, later: bool = False) -> Iterator[Transaction]:
+        """Everything done inside is stored when this returns, or nothing of it. Raises StoreUnavailable.
+
+        `later`: it is stored when `settle` returns, or the next transaction does. Until then that may be prepared:
+        only what has to ask the database waits. Raises Overtaken where it was prepared with what has changed since.
+        """
         assert self._engine is not None, "open the store first"
         with store_errors():
             db = self._connect(0.0) if self._db is None else self._db
             try:
                 with db.begin():
                     lock(db, Lock.PEOPLE, shared=True)
+                    ahead = later and unsettled(db) and not self._stale
                     if self._stale:
                         self._load(db)
-                    self._see_changes(db)
                     self._stale = True
+                    if not ahead:
+                        self._see_changes(db)
                     transaction = Transaction(self, db, self._observations)
                     yield transaction
+                    if ahead and changes(db) != self._calibration_changes:
+                        raise Overtaken("calibrations have changed")
                     transaction.finish()
+                    if later:
+                        commit_later(db)
                 self._stale = False
             finally:
                 if self._db is not None and self._db.invalidated:
                     self._db.close()  # and with it our shards: taken anew before the next transaction
                     self._db = None
+
+    def settle(self) -> None:
+        """Return when the last transaction is stored. Raises StoreUnavailable: nothing of it is."""
+        if self._db is None:
+            return
+        try:
+            with store_errors():
+                settle(self._db)
+        except BaseException:  # whatever it was, memory has what the books have not; it is raised on
+            self._stale = True
+            raise
 
     def numbers(
         self, table: Table, *of: Column[int] | Column[str], values: Iterable[tuple[str | int, ...]]

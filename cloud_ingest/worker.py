@@ -91,6 +91,7 @@ class IngestWorker:
     _next_aside: float = field(default=0.0, init=False)
     _newest: dict[int, Latest] = field(default_factory=dict, init=False)  # by series, not published yet
     _next_live: float = field(default=0.0, init=False)
+    _unsettled: tuple[list[Message], Outcome] | None = field(default=None, init=False)  # its commit goes on
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; what is not stored by then stays with the broker and the gateways.
@@ -99,13 +100,14 @@ class IngestWorker:
         """
         more = False
         while not stop.is_set():
-            messages = self.inbox.take(GROUP_BYTES, 0.0 if more else IDLE_S)
+            messages = self.inbox.take(GROUP_BYTES, 0.0 if more or self._unsettled else IDLE_S)
             if messages:
                 self._work(messages, stop)
             elif self._newest:
                 self._tell_newest()
-            more = self._may_turn_aside() and self._between(busy=bool(messages))
+            more = self._turn_aside(stop, busy=bool(messages))
             self._retry(stop)
+        self._settle(stop)
         if self.imports is not None:
             self.imports.close()
 
@@ -123,6 +125,13 @@ class IngestWorker:
             totals=replace(self.totals),
             chunks_mended=self._mended,
         )
+
+    def _turn_aside(self, stop: threading.Event, *, busy: bool) -> bool:
+        """Do other work if there is time for it; return whether there is more to do at once."""
+        if not self._may_turn_aside() or (self._unsettled is not None and not self._is_due()):
+            return False
+        self._settle(stop)
+        return self._between(busy=busy)
 
     def _may_turn_aside(self) -> bool:
         """Return whether there is time for other work: while messages pile up, a tenth of it."""
@@ -156,6 +165,9 @@ class IngestWorker:
             self._mend(error)
             return True
         self._next_aside = time.monotonic() + ASIDE_REST * (time.monotonic() - began_s)
+        return self._is_due()
+
+    def _is_due(self) -> bool:
         works = (self.imports, self.review, self.rollups, self.compaction)
         return any(work.is_due() for work in works if work is not None)
 
@@ -186,12 +198,46 @@ class IngestWorker:
         """Try again what a person wants tried again; look for it now and then."""
         if time.monotonic() < self._next_retry:
             return
+        self._settle(stop)
         self._next_retry = time.monotonic() + RETRY_LOOK_S
         outcome = self._patiently(lambda: self.ingest.retry(self.clock.now()), stop)
         if outcome is not None and outcome.commits:
             self._tell([], outcome)
 
     def _work(self, messages: list[Message], stop: threading.Event) -> None:
+        """Store a group; while more waits, its commit goes on while the next is prepared."""
+        if not (self._is_pressed() and self._hurry(messages)):
+            self._settle(stop)
+            self._work_with_care(messages, stop)
+
+    def _hurry(self, messages: list[Message]) -> bool:
+        """Hand a group over to its commit; False when it wants care, because of itself or of the group before."""
+        try:
+            outcome = self.ingest.store_group(messages, self.clock.now(), later=True)
+        except (StoreRefused, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  whatever it was, it comes again where somebody asks what to do about it
+            return False
+        before, self._unsettled = self._unsettled, (messages, outcome)
+        if before is not None:  # nothing of this group was written before that was durable
+            self._tell(*before)
+        return True
+
+    def _settle(self, stop: threading.Event) -> None:
+        """Wait for the commit that goes on, and tell of it; a group whose commit failed is stored with care."""
+        if self._unsettled is None:
+            return
+        (messages, outcome), self._unsettled = self._unsettled, None
+        try:
+            self.ingest.settle()
+        except (StoreRefused, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  as above
+            self._work_with_care(messages, stop)
+            return
+        self._tell(messages, outcome)
+
+    def _work_with_care(self, messages: list[Message], stop: threading.Event) -> None:
         try:
             outcome = self._patiently(lambda: self.ingest.store_group(messages, self.clock.now()), stop)
         except (StoreRefused, MemoryError):
@@ -206,7 +252,7 @@ class IngestWorker:
         """Find the message at which the pipeline fails: one by one, and set that one aside."""
         if len(messages) > 1:
             for message in messages:
-                self._work([message], stop)
+                self._work_with_care([message], stop)
             return
         reason = f"ingest failed: {type(error).__name__}: {error}"
         log.error("message set aside", topic=messages[0].topic, reason=reason, exc_info=error)

@@ -166,7 +166,7 @@ def test_a_file_at_which_the_pipeline_fails_ends_by_itself(office: Office) -> No
 class Fragile(Ingest):
     """A pipeline with a fault."""
 
-    def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
+    def store_group(self, messages: Sequence[Arrived], now_s: float, *, later: bool = False) -> Outcome:
         raise ZeroDivisionError("division by zero")
 
 

@@ -66,10 +66,10 @@ def test_closed_inbox_lets_the_writer_go() -> None:
 class Fragile(Ingest):
     """A pipeline with a fault: one payload makes it fail, in whatever company it comes."""
 
-    def store_group(self, messages: Sequence[Arrived], now_s: float) -> Outcome:
+    def store_group(self, messages: Sequence[Arrived], now_s: float, *, later: bool = False) -> Outcome:
         if any(one.payload == b"the fault" for one in messages):
             raise ZeroDivisionError("division by zero")
-        return super().store_group(messages, now_s)
+        return super().store_group(messages, now_s, later=later)
 
 
 def test_a_message_at_which_the_pipeline_fails_is_set_aside_and_the_others_stored(tmp_path: Path) -> None:
