@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from cloud_ingest import topics
+from cloud_ingest.broker_client import BrokerClient
 from cloud_ingest.configuration import BrokerSettings
 from station_config.certificates import handshake_refusal
 
@@ -70,7 +71,8 @@ class Inbox:
     def put(self, message: Message) -> bool:
         """Add a message, waiting for room; return False when the inbox was closed instead."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._messages or self._has_room(message))
+            if not self._has_room(message):
+                self._changed.wait_for(lambda: self._closed or not self._messages or self._has_room(message))
             if self._closed:
                 return False
             self._messages.append(message)
@@ -124,7 +126,7 @@ class Subscriber:
         self._connection = 0
         self._connected = threading.Event()
         self.problem: str | None = None  # why there is no connection
-        self._client = mqtt.Client(
+        self._client = BrokerClient(
             CallbackAPIVersion.VERSION2,
             interest.client_id,
             clean_session=False,
@@ -163,9 +165,8 @@ class Subscriber:
 
     def acknowledge(self, messages: Iterable[Message]) -> None:
         """Tell the broker it may forget these. Those of an earlier connection are its to deliver again."""
-        for message in messages:
-            if message.qos and (message.link, message.connection) == (self._link, self._connection):
-                self._client.ack(message.mid, message.qos)
+        ours = (self._link, self._connection)
+        self._client.acknowledge(one.mid for one in messages if one.qos and (one.link, one.connection) == ours)
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
         """Send a message as soon as the broker is there."""
