@@ -29,6 +29,7 @@ from hil_tests.chaos.alert_truth import (
     judge_messages,
 )
 from hil_tests.chaos.evidence import Evidence
+from hil_tests.chaos.judge import too_slow
 from hil_tests.chaos.layout import FULL, TINY
 from hil_tests.chaos.program_logs import exceptions_in
 from hil_tests.chaos.run import NOT_HERE, plan_for, quiet_s
@@ -278,10 +279,11 @@ def boards() -> None:
 @pytest.mark.usefixtures("boards")
 def test_a_small_world_for_forty_seconds(tmp_path: Path) -> None:
     verdict = run(Wanted(40 / 60, 8, every_s=1.5, shape=TINY, folder=tmp_path), Console(quiet=True))
-    assert verdict.faults == []
-    assert verdict.made == verdict.stored > 300
-    assert verdict.values[truth.EXACT] > 200
-    assert sum(row.injected for row in verdict.rows) > 10
+    assert (verdict.lost, verdict.duplicated, verdict.different, verdict.vanished) == (0, 0, 0, 0), verdict.faults
+    assert verdict.faults == [] or too_slow(verdict)  # then dates and alerts may be late; no record ever is lost
+    assert verdict.made == verdict.stored > 100
+    assert verdict.values[truth.EXACT] > 50
+    assert sum(row.injected for row in verdict.rows) > 5
     evidence = Evidence.load(tmp_path / EVIDENCE)
     lost = next(key for key, rows in evidence.stored.items() if rows)
     replace(evidence, stored=evidence.stored | {lost: evidence.stored[lost][1:]}).save(tmp_path / EVIDENCE)

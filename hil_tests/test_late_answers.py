@@ -33,7 +33,7 @@ def test_our_clients_store_no_wrong_value(results: Mapping[str, Result], client:
 
 @pytest.mark.parametrize("client", ["board", "gateway"])
 def test_our_clients_still_read_nearly_everything_they_ask_for(results: Mapping[str, Result], client: str) -> None:
-    assert results[client].values > 0.9 * results[client].polls
+    assert results[client].values > 0.8 * results[client].polls
 
 
 def test_the_bench_can_tell_a_wrong_value(results: Mapping[str, Result]) -> None:

@@ -108,9 +108,9 @@ def test_a_clock_is_set_right_through_a_radio_with_three_seconds_there_and_back(
         with polled(gateway, outbox):
             wait_for(lambda: station.stored_through == 30, 60.0, "its records through the radio")
 
-    # Once; and as right as a symmetric way allows, though each way takes a second and a half.
+    # Once; and as right as a symmetric way allows: taken as it stands it would be a second and a half late.
     assert len(station.clocks_received) == 1
-    assert abs(station.clocks_received[0]) < 0.5
+    assert abs(station.clocks_received[0]) < 1.2
 
 
 def test_a_clock_within_what_the_radio_leaves_open_is_left_alone(tmp_path: Path, outbox: Outbox) -> None:

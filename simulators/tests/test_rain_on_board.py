@@ -49,7 +49,7 @@ class Gauge:
         return int(control.ask(self.world, {"station": "ben-thu", "pin": PIN, "pour_mm": millimetres})["tips"])
 
     def wait_for_tips(self, number: int) -> None:
-        pause, deadline = threading.Event(), time.monotonic() + 10
+        pause, deadline = threading.Event(), time.monotonic() + 60
         while self.pour(0) < number:
             assert time.monotonic() < deadline
             pause.wait(0.05)
@@ -107,16 +107,24 @@ def test_each_tip_counts_once_however_its_contact_bounces(tmp_path: Path) -> Non
 
 
 def test_a_contact_that_chatters_for_less_than_the_debounce_time_is_one_tip(tmp_path: Path) -> None:
-    with gauge(tmp_path) as running:
-        running.wait_for_total(0)
-        ends = time.monotonic() + DEBOUNCE_S / 2
-        at = 0
-        while time.monotonic() < ends:
-            drive_pin(running.pins, PIN, at % 2)
-            at += 1
-        drive_pin(running.pins, PIN, 1)
-        assert at > 10
-        assert running.wait_for_total(2)
+    for attempt in range(10):
+        (tmp_path / str(attempt)).mkdir()
+        with gauge(tmp_path / str(attempt)) as running:
+            running.wait_for_total(0)
+            if _chatter(running):
+                assert running.wait_for_total(2)
+                return
+    raise AssertionError("this machine is too busy to move a contact for 40 ms")
+
+
+def _chatter(running: Gauge) -> bool:
+    """Open and close the contact for half the debounce time; whether the machine let it be less than the whole."""
+    begun, at = time.monotonic(), 0
+    while time.monotonic() < begun + DEBOUNCE_S / 2:
+        drive_pin(running.pins, PIN, at % 2)
+        at += 1
+    drive_pin(running.pins, PIN, 1)
+    return at > 10 and time.monotonic() < begun + DEBOUNCE_S
 
 
 def test_the_total_goes_on_after_a_power_cut_and_what_tipped_meanwhile_is_lost(tmp_path: Path) -> None:
@@ -168,9 +176,10 @@ def test_a_shower_of_the_simulated_weather_reaches_the_records(tmp_path: Path, s
         began_s = running.clock.now()
         running.gateway.set_clock(round(began_s))
         records = running.gateway.wait_for(lambda rs: bool(running.totals(rs)) and running.totals(rs)[-1] >= 6)
+        ended_s = running.clock.now()  # not the record's own time: the board's clock is as late as the machine let it
     last = [r for r in records if (r.sensor, r.parameter) == (NUMBER, RAIN_TOTAL)][-1]
     place = Place("ben-thu", 1.0, -3.0, 0.0)
-    fallen_mm = weather(float(last.time), place, 1).rain_total_mm - weather(shower_s, place, 1).rain_total_mm
+    fallen_mm = weather(ended_s, place, 1).rain_total_mm - weather(shower_s, place, 1).rain_total_mm
     assert last.count / 10 <= fallen_mm + 0.2
     totals = running.totals(records)
     assert totals == sorted(totals)
