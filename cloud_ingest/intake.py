@@ -120,9 +120,9 @@ class Intake:
     def _journal_numbers(self, batches: list[tuple[Arrived, topics.Origin]], decoded: Decoded) -> Ints:
         """Return the journal number of each payload; -1 for those that are no batch, which are set aside."""
         numbers = np.full(len(batches), -1, np.int64)
-        for at, (journal, (_, origin)) in enumerate(zip(decoded.journals, batches, strict=True)):
-            if journal is not None:
-                numbers[at] = self._transaction.journal_number(origin.station, journal)
+        named = [(at, journal) for at, journal in enumerate(decoded.journals) if journal is not None]
+        journals = [(batches[at][1].station, journal) for at, journal in named]
+        numbers[[at for at, _ in named]] = self._transaction.journal_numbers(journals)
         for bad in decoded.unusable_batches:
             message = batches[bad.batch][0]
             self._set_aside(message.topic, message.payload, bad.reason)

@@ -5,6 +5,7 @@ Stations of one build (the same sensors with the same numbers, but for their ele
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,8 @@ _FIRST_ROOM = 1024
 class Numbering(Protocol):
     """Who numbers series: a transaction."""
 
-    def series_number(self, key: SeriesKey) -> int:
-        """Return the number of a series; a new one is made on first sight."""
+    def series_numbers(self, keys: Iterable[SeriesKey]) -> list[int]:
+        """Return the numbers of series; new ones are made on first sight, all together."""
 
 
 class SeriesTable:
@@ -47,9 +48,9 @@ class SeriesTable:
         packed = (journals << 16) | (sensors << 8) | parameters
         at, known = self._find(packed)
         if not known.all():
-            for one in np.unique(packed[~known]).tolist():
-                key = SeriesKey(self._stations[one >> 16], one >> 8 & 0xFF, one & 0xFF)
-                self._remember(one, numbering.series_number(key))
+            new = np.unique(packed[~known])
+            keys = [SeriesKey(self._stations[one >> 16], one >> 8 & 0xFF, one & 0xFF) for one in new.tolist()]
+            self._remember(new, np.array(numbering.series_numbers(keys), np.int64))
             at, known = self._find(packed)
         self._enter_new()
         found: Ints = self._number_of[at]
@@ -61,9 +62,8 @@ class SeriesTable:
         known = self._roles(build, role)
         found: Ints = known[members]
         if numbering is not None and (found == NO_SERIES).any():
-            for member in np.unique(members[found == NO_SERIES]).tolist():
-                station = self.registry.builds[build].stations[member]
-                numbering.series_number(SeriesKey(station, role >> 8, role & 0xFF))
+            stations, new = self.registry.builds[build].stations, np.unique(members[found == NO_SERIES]).tolist()
+            numbering.series_numbers(SeriesKey(stations[member], role >> 8, role & 0xFF) for member in new)
             self._enter_new()
             found = self._roles(build, role)[members]
         return found
@@ -90,10 +90,11 @@ class SeriesTable:
         at = np.minimum(np.searchsorted(self._packed, packed), len(self._packed) - 1)
         return at, self._packed[at] == packed
 
-    def _remember(self, packed: int, number: int) -> None:
-        at = int(np.searchsorted(self._packed, packed))
+    def _remember(self, packed: Ints, numbers: Ints) -> None:
+        """Keep the numbers of new ones, which ascend."""
+        at = np.searchsorted(self._packed, packed)
         self._packed = np.insert(self._packed, at, packed)
-        self._number_of = np.insert(self._number_of, at, number)
+        self._number_of = np.insert(self._number_of, at, numbers)
 
     def _enter_new(self) -> None:
         """Take in the series that were numbered since; the store's dictionary keeps their order."""

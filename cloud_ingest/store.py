@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -57,6 +57,7 @@ from cloud_ingest.transaction import Transaction
 from station_config.calibration import Calibration
 
 LOCK = "store.lock"
+ROWS_AT_ONCE = 1_000  # of what is new
 SHARDS_WITHIN_S = 5.0  # a server notices after a moment that the process before us is gone
 
 
@@ -175,9 +176,9 @@ class Store:
             raise
 
     def numbers(
-        self, table: Table, *of: Column[int] | Column[str], values: Iterable[tuple[str | int, ...]]
+        self, table: Table, *of: Column[int] | Column[str], values: Sequence[tuple[str | int, ...]]
     ) -> list[int]:
-        """Return the numbers of rows by their keys; rows that are not there are made.
+        """Return the numbers of rows by their keys (each once); rows that are not there are made.
 
         In PostgreSQL in a transaction of their own: what another store was told about a number stays true when ours
         fails, and another writer may have made the same row.
@@ -187,7 +188,7 @@ class Store:
             return [_numbered(self._db, table, of, one) for one in values]
         assert self._engine is not None
         with self._engine.connect() as other, other.begin():
-            return [_numbered(other, table, of, one) for one in values]
+            return _numbered_together(other, table, of, values)
 
     def _take_state_dir(self) -> None:
         """Of PostgreSQL there are several writers, also on one machine: their shards' locks say who writes what."""
@@ -286,6 +287,22 @@ class Store:
         assert self._db is not None
         with store_errors(), self._db.begin():
             return arrivals_after(self._db, read_series(self._db), cursor, limit)
+
+
+def _numbered_together(
+    db: Connection, table: Table, of: tuple[Column[int] | Column[str], ...], values: Sequence[tuple[str | int, ...]]
+) -> list[int]:
+    """Make rows many at a time, in one order, so that two that make the same ones wait for each other and no more."""
+    found: dict[tuple[str | int, ...], int] = {}
+    ordered = sorted(values)
+    for at in range(0, len(ordered), ROWS_AT_ONCE):
+        rows = [
+            {column.name: value for column, value in zip(of, one, strict=True)}
+            for one in ordered[at : at + ROWS_AT_ONCE]
+        ]
+        made = insert_into(db, table).values(rows).on_conflict_do_nothing().returning(table.c.id, *of)
+        found.update({tuple(key): number for number, *key in db.execute(made)})
+    return [found[tuple(one)] if tuple(one) in found else _numbered(db, table, of, one) for one in values]
 
 
 def _numbered(

@@ -113,35 +113,46 @@ class Transaction:
 
     def series_number(self, key: SeriesKey) -> int:
         """Return the number of a series; a new one is made on first sight."""
-        number = self._store.series.get(key)
-        if number is None:
-            number = self._new_series(key)
-            self._store.series[key] = number
-            self._store.keys[number] = key
-        return number
+        return self.series_numbers([key])[0]
 
-    def _new_series(self, key: SeriesKey) -> int:
-        """Enter a series; the log wants a station's series side by side."""
+    def series_numbers(self, keys: Iterable[SeriesKey]) -> list[int]:
+        """Return the numbers of series; new ones are made, all together."""
+        wanted, known = list(keys), self._store.series
+        new = [key for key in dict.fromkeys(wanted) if key not in known]
+        for key, number in zip(new, self._new_series(new), strict=True):
+            known[key] = number
+            self._store.keys[number] = key
+        return [known[key] for key in wanted]
+
+    def _new_series(self, keys: list[SeriesKey]) -> list[int]:
+        """Enter series; the log wants a station's series side by side."""
         series = tables.series
+        if not keys:
+            return []
         if self._db.dialect.name != "sqlite":
-            of = (series.c.station, series.c.sensor, series.c.parameter)
-            return self._store.numbers(series, *of, values=[key])[0]
+            return self._store.numbers(series, series.c.station, series.c.sensor, series.c.parameter, values=keys)
         if self._free_numbers is None:
             self._free_numbers = FreeNumbers(self._store.keys)
-        number = self._free_numbers.take(key.station)
-        self._db.execute(insert(series).values(id=number, **key._asdict()))
-        return number
+        numbers = [self._free_numbers.take(key.station) for key in keys]
+        rows = [{"id": number} | key._asdict() for number, key in zip(numbers, keys, strict=True)]
+        self._db.execute(insert(series), rows)
+        return numbers
 
     def journal_number(self, station: str, journal: int) -> int:
         """Return the number of a station's journal; a new one is made on first sight."""
-        number = self._store.journals.get((station, journal))
-        if number is None:
-            c = tables.journals.c
-            (number,) = self._store.numbers(tables.journals, c.station, c.journal, values=[(station, journal)])
-            self._store.journals[station, journal] = number
-            self._store.stations[number] = station
-            self._store.journal_ids[number] = (station, journal)
-        return number
+        return self.journal_numbers([(station, journal)])[0]
+
+    def journal_numbers(self, journals: Iterable[tuple[str, int]]) -> list[int]:
+        """Return the numbers of journals (station, id); new ones are made, all together."""
+        wanted, known, c = list(journals), self._store.journals, tables.journals.c
+        new = [one for one in dict.fromkeys(wanted) if one not in known]
+        for one, number in zip(
+            new, self._store.numbers(tables.journals, c.station, c.journal, values=new) if new else [], strict=True
+        ):
+            known[one] = number
+            self._store.stations[number] = one[0]
+            self._store.journal_ids[number] = one
+        return [known[one] for one in wanted]
 
     # what arrived: ledger, raw records, what cannot be used
 

@@ -13,13 +13,13 @@ from typing import Protocol
 
 import numpy as np
 import pytest
-from sqlalchemy import URL, create_engine, inspect, text
+from sqlalchemy import URL, create_engine, event, inspect, text
 from sqlalchemy.pool import NullPool
 
 from cloud_ingest import schema
 from cloud_ingest import store as store_module
 from cloud_ingest import transaction as transaction_module
-from cloud_ingest.book_tables import metadata
+from cloud_ingest.book_tables import metadata, series
 from cloud_ingest.calibrations import CalibrationBook
 from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import ARRIVAL_DTYPE, Arrivals, SeriesKey
@@ -189,6 +189,44 @@ def test_two_writers_make_what_one_would(
         assert first.rows("SELECT * FROM to_review") == first.rows("SELECT * FROM rollup_marks") == []
         assert first.rows(SUMS) == one.rows(SUMS) != []
     one.reader.close()
+
+
+@in_a_cluster
+def test_two_writers_that_meet_new_series_at_once_get_the_same_numbers(
+    cluster: Callable[[list[str] | None], Bench],
+) -> None:
+    """Keys that both make are made once, in whatever order each names them."""
+    names = [SeriesKey(f"s{at:03d}", 1, code) for at in range(300) for code in (EC25, WATER_TEMPERATURE)]
+    pieces = [names[at : at + 100] for at in range(0, len(names), 100)]
+    together = threading.Barrier(2)
+
+    def number(bench: Bench, step: int) -> list[dict[SeriesKey, int]]:
+        found = []
+        for piece in pieces:
+            with bench.store.transaction():
+                together.wait(60)
+                of = (series.c.station, series.c.sensor, series.c.parameter)
+                numbers = bench.store.numbers(series, *of, values=piece[::step])
+                found.append(dict(zip(piece[::step], numbers, strict=True)))
+        return found
+
+    with ThreadPoolExecutor(2) as both:
+        low, high = both.map(number, (cluster(ALL[:32]), cluster(ALL[32:])), (1, -1))
+    assert low == high
+    assert len({number for one in low for number in one.values()}) == len(names)
+
+
+@in_a_cluster
+def test_new_series_of_a_group_are_numbered_in_one_statement(cluster: Callable[[list[str] | None], Bench]) -> None:
+    bench, statements = cluster(None), list[str]()
+    keys = [SeriesKey(f"s{at:03d}", 1, code) for at in range(100) for code in (EC25, WATER_TEMPERATURE)]
+    assert bench.store._engine is not None
+    event.listen(bench.store._engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+    with bench.store.transaction() as transaction:
+        first, again = transaction.series_numbers(keys), transaction.series_numbers(keys[::-1])
+    assert first == again[::-1]
+    assert len(set(first)) == len(keys)
+    assert sum("INTO series" in one for one in statements) == 1
 
 
 @in_a_cluster
