@@ -76,6 +76,19 @@ class PostgresServer:
             pause.wait(0.1)
         raise AssertionError((self._folder / "log").read_text())
 
+    def show_certificate(self, certificate: Path, key: Path) -> None:
+        """Begin again with TLS for who asks for it, by this certificate."""
+        self.stop()
+        for name, file in (("ssl_cert_file", certificate), ("ssl_key_file", key)):
+            own = self._folder / name
+            shutil.copy(file, own)
+            own.chmod(0o600)
+            if os.geteuid() == 0:
+                os.chown(own, self._folder.stat().st_uid, self._folder.stat().st_gid)
+            self._settings[name] = str(own)
+        self._settings["ssl"] = "on"
+        self.start()
+
     def kill(self) -> None:
         """Kill it as a power cut would end it."""
         if self._process is not None:

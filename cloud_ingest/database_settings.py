@@ -42,8 +42,8 @@ class DatabaseSettings(StrictModel):
         url = make_url(self.database).set(drivername=DRIVERS[1])
         if self.password_file is not None:
             url = url.set(password=_first_line(self.password_file))
-        tls = {} if _is_local(url) else {"sslmode": WHOLE_TLS, "sslrootcert": str(self.ca_file or SYSTEMS_OWN)}
-        return url.update_query_dict(tls)
+        tls = {"sslmode": WHOLE_TLS, "sslrootcert": str(self.ca_file or SYSTEMS_OWN), "gssencmode": "disable"}
+        return url if _is_local(url) else url.update_query_dict(tls)  # Kerberos would be taken instead of TLS
 
     def anchored(self, folder: Path) -> Self:
         """Return it with absolute paths; relative ones are meant from `folder`."""
@@ -88,6 +88,8 @@ def _url_faults(table: Table, at: KeyPath) -> Iterator[Fault]:
         yield Fault(at, "a password is shown with every URL: take it out, into password_file")
     if "options" in url.query:
         yield Fault(at, "options: the service sets its own; ALTER ROLE … SET keeps yours")
+    if "service" in url.query:
+        yield Fault(at, "service: name the host here; what another file says of it would not be checked")
     if not _is_local(url) and url.query.get("sslmode", WHOLE_TLS) != WHOLE_TLS:
         yield Fault(at, "sslmode: a server on another machine is checked whole; remove it, and name its ca_file")
     if _is_local(url) and "ca_file" in table:
@@ -95,10 +97,15 @@ def _url_faults(table: Table, at: KeyPath) -> Iterator[Fault]:
 
 
 def _is_local(url: URL) -> bool:
-    named = url.query.get("host", ())
     hosts = [url.host] if url.host else []
-    hosts += [one.split(":")[0] for one in ((named,) if isinstance(named, str) else named)]
+    for name in ("host", "hostaddr"):
+        named = url.query.get(name, ())
+        hosts += [one if one in LOCAL_HOSTS else one.split(":")[0] for one in _each(named)]
     return all(host in LOCAL_HOSTS or host.startswith("/") for host in hosts)
+
+
+def _each(named: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (named,) if isinstance(named, str) else named
 
 
 def _first_line(file: Path) -> str:

@@ -57,7 +57,6 @@ from cloud_ingest.transaction import Transaction
 from station_config.calibration import Calibration
 
 LOCK = "store.lock"
-ROWS_AT_ONCE = 1_000  # of what is new
 SHARDS_WITHIN_S = 5.0  # a server notices after a moment that the process before us is gone
 
 
@@ -293,15 +292,9 @@ def _numbered_together(
     db: Connection, table: Table, of: tuple[Column[int] | Column[str], ...], values: Sequence[tuple[str | int, ...]]
 ) -> list[int]:
     """Make rows many at a time, in one order, so that two that make the same ones wait for each other and no more."""
-    found: dict[tuple[str | int, ...], int] = {}
-    ordered = sorted(values)
-    for at in range(0, len(ordered), ROWS_AT_ONCE):
-        rows = [
-            {column.name: value for column, value in zip(of, one, strict=True)}
-            for one in ordered[at : at + ROWS_AT_ONCE]
-        ]
-        made = insert_into(db, table).values(rows).on_conflict_do_nothing().returning(table.c.id, *of)
-        found.update({tuple(key): number for number, *key in db.execute(made)})
+    rows = [{column.name: value for column, value in zip(of, one, strict=True)} for one in sorted(values)]
+    made = insert_into(db, table).on_conflict_do_nothing().returning(table.c.id, *of)
+    found = {tuple(key): number for number, *key in db.execute(made, rows)} if rows else {}
     return [found[tuple(one)] if tuple(one) in found else _numbered(db, table, of, one) for one in values]
 
 

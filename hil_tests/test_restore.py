@@ -40,21 +40,23 @@ def test_after_a_restore_gateways_without_an_outbox_bring_what_the_backup_has_no
             gateway = RunningGateway(tmp_path / "gateway", line.port, broker.port, {"xuan-hoa": 11})
             try:
                 gateway.start()
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 60)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 180)
                 backup = tram_cloud("backup", *config, "--out", str(saved))
                 station.add(100)
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 60)
+                until(
+                    lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 180
+                )
                 cloud.kill()
                 shutil.rmtree(state)
                 restored = tram_cloud("restore", str(saved), "--into", str(state), "--verify")
                 cloud.start()
                 station.add(10)
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 60)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 180)
                 missing = tram_cloud("audit", *config)
                 gateway.terminate()
                 gateway.outbox.rename(gateway.outbox.with_name("before-the-restore.sqlite"))
                 gateway.start()
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 210]], "what the backup has not", 60)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 210]], "what the backup has not", 180)
                 whole = tram_cloud("audit", *config)
             finally:
                 gateway.close()
@@ -85,22 +87,24 @@ def test_after_a_restore_gateways_are_asked_again_by_command(tmp_path: Path) -> 
             )
             try:
                 gateway.start()
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 60)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100]], "the first hundred", 180)
                 assert tram_cloud("backup", *config, "--out", str(saved))[0] == 0
                 station.add(100)
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 60)
+                until(
+                    lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 200]] and gateway.buffered() == 0, "all", 180
+                )
                 cloud.kill()
                 shutil.rmtree(state)
                 assert tram_cloud("restore", str(saved), "--into", str(state), "--verify")[0] == 0
                 cloud.start()
                 station.overwrite_before(121)
                 station.add(10)
-                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 60)
+                until(lambda: _stored(cloud.get("/api/v1/ledger")) == [[1, 100], [201, 210]], "what is new", 180)
                 assert tram_cloud("audit", *config)[0] == 1
                 code, (order,) = tram_cloud("ask-again", *config, "--station", "xuan-hoa", "--by", "lan")
                 assert (code, order["kind"], order["station"]) == (0, "read-again", "xuan-hoa")
-                until(lambda: tram_cloud("audit", *config)[0] == 0, "what the backup has not", 60)
-                until(lambda: tram_cloud("command", "list", *config)[1][0]["result"] is not None, "the answer", 60)
+                until(lambda: tram_cloud("audit", *config)[0] == 0, "what the backup has not", 180)
+                until(lambda: tram_cloud("command", "list", *config)[1][0]["result"] is not None, "the answer", 180)
                 (told,) = tram_cloud("command", "list", *config)[1]
                 (account,) = tram_cloud("audit", *config)[1]
             finally:

@@ -1,14 +1,16 @@
-"""Reference evapotranspiration (FAO-56) of hours and days, from hourly means and extremes of one station's weather."""
+"""Reference evapotranspiration (FAO-56) of hours, days and months, from hourly sums of one station's weather."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.computed.answer import LEAST_PERCENT, Computed, Question, Value, allow, lack, refuse
-from cloud_ingest.local_time import By, days_between, end_of
+from cloud_ingest.local_time import By, days_between, end_of, widened
 from cloud_ingest.queries import Aggregate
 from station_config import evapotranspiration as et
 from station_config.evapotranspiration import Site
@@ -22,40 +24,50 @@ _USES = {
     "wind_speed": ("mean of the hour, brought to 2 m", "mean of the day's hours, brought to 2 m"),
     "solar_radiation": ("energy of the hour", "energy of the day's hours"),
 }
+_LIGHT_USES = ("energy of the hour, estimated: ", "energy of the day's hours, estimated: ")
+# Michael, Johnston and Moreno (2020), doi 10.21595/jme.2020.21667: 122 ± 1 klx of sunlight outdoors are 1000 W/m².
+LUX_PER_WATT_M2 = 122.0
+_METHODS = {By.HOUR: "equation 53", By.DAY: "equation 6", By.MONTH: "equation 6, the sum of the month's days"}
+_OF = {By.HOUR: "", By.DAY: " of the day", By.MONTH: " of all days of the month"}
 Hours = Mapping[str, Mapping[int, Aggregate]]
 
 
 class _Place(NamedTuple):
     site: Site
     wind_height_m: float
+    is_by_light: bool  # radiation is estimated from illuminance
 
 
 def reference_evapotranspiration(question: Question) -> Computed:
-    """Return ET0 in mm of each hour or day that has any of its inputs. Raises QuestionRefused."""
-    allow(question, NAME, By.HOUR, By.DAY)
+    """Return ET0 in mm of each hour, day or month that has any of its inputs. Raises QuestionRefused."""
+    allow(question, NAME, By.HOUR, By.DAY, By.MONTH)
     keys, place = _needed(question)
     first, last = question.whole
     # The night's sky is as clear as the afternoon before.
     begin = first - 86400 if question.by is By.HOUR else first
     hours = {name: question.sums_of(key, By.HOUR, (begin, last)) for name, key in keys.items()}
-    made = _hourly if question.by is By.HOUR else _daily
-    by_day = question.by is By.DAY
+    if place.is_by_light:
+        hours["solar_radiation"] = {at: _by_light(one) for at, one in hours["solar_radiation"].items()}
+    by_day = question.by is not By.HOUR
     return Computed(
         station=question.station.id,
         quantity=NAME,
         unit="mm",
         by=question.by,
         timezone=question.registry.zone.key,
-        method="Penman-Monteith for a grass reference, equation " + ("6" if by_day else "53"),
+        method=f"Penman-Monteith for a grass reference, {_METHODS[question.by]}"
+        + ("; radiation is estimated from illuminance" if place.is_by_light else ""),
         source="FAO Irrigation and Drainage Paper 56 (1998)",
-        demands=f"each hour{' of the day' if by_day else ''} has {LEAST_PERCENT:g} % of the rows of each input usable",
-        inputs=tuple(question.input(key, _USES[name][by_day]) for name, key in keys.items()),
-        values=[one for one in made(question, place, hours) if one.start >= first],
+        demands=f"each hour{_OF[question.by]} has {LEAST_PERCENT:g} % of the rows of each input usable",
+        inputs=tuple(question.input(key, _use(name, by_day, place)) for name, key in keys.items()),
+        values=[one for one in _MADE[question.by](question, place, hours) if one.start >= first],
     )
 
 
 def _needed(question: Question) -> tuple[dict[str, SeriesKey], _Place]:
     found = {name: question.key(name) for name in _USES}
+    light = question.key("illuminance") if found["solar_radiation"] is None else None
+    found["solar_radiation"] = found["solar_radiation"] or light
     needs = [f"{name}, of which this station has no series" for name, key in found.items() if key is None]
     station, wind = question.station, found["wind_speed"]
     heights = {sensor.number: sensor.wind_height_m for sensor in station.sensors}
@@ -66,7 +78,20 @@ def _needed(question: Question) -> tuple[dict[str, SeriesKey], _Place]:
         needs.append(f"wind_height_m of its sensor {wind.sensor} in network.toml")
     refuse(NAME, station.id, needs)
     site = Site(station.latitude, station.altitude_m or 0.0, station.longitude)
-    return {name: key for name, key in found.items() if key is not None}, _Place(site, height or 0.0)
+    place = _Place(site, height or 0.0, is_by_light=light is not None)
+    return {name: key for name, key in found.items() if key is not None}, place
+
+
+def _use(name: str, by_day: bool, place: _Place) -> str:
+    """Return in words how an input goes into the value."""
+    if name == "solar_radiation" and place.is_by_light:
+        return f"{_LIGHT_USES[by_day]}{LUX_PER_WATT_M2:g} lx of daylight for 1 W/m²"
+    return _USES[name][by_day]
+
+
+def _by_light(one: Aggregate) -> Aggregate:
+    """Return the mean of illuminance (lx) as radiation (W/m²)."""
+    return one._replace(mean=None if one.mean is None else one.mean / LUX_PER_WATT_M2)
 
 
 def _hourly(question: Question, place: _Place, hours: Hours) -> Iterator[Value]:
@@ -129,6 +154,36 @@ def _daily(question: Question, place: _Place, hours: Hours) -> Iterator[Value]:
             radiation_mj_m2=inputs["solar_radiation_mj_m2"],
         )
         yield Value(day, end, round(value, DIGITS), inputs=inputs)
+
+
+def _monthly(question: Question, place: _Place, hours: Hours) -> Iterator[Value]:
+    """Yield months: the sum of all their days; where days lack, no value, and what there is in parts."""
+    zone = question.registry.zone
+    for start, days in groupby(_daily(question, place, hours), lambda day: _month_of(day.start, zone)):
+        end = end_of(start, By.MONTH, zone)
+        known = list(days)
+        there = [day.value for day in known if day.value is not None]
+        total = round(sum(there), DIGITS)
+        parts = {
+            "days": float(len(there)),
+            "sum_of_days": total,
+            "mean_of_days": round(total / len(there), DIGITS) if there else None,
+        }
+        number = len(days_between(start, end, zone))
+        if len(there) == number:
+            yield Value(start, end, total, parts)
+            continue
+        why = next((f"; {day.reason}" for day in known if day.value is None), "")
+        reason = "not over yet" if end > question.sums.now_s else f"{number - len(there)} of {number} days lack{why}"
+        yield Value(start, end, parts=parts, reason=reason)
+
+
+def _month_of(day: int, zone: ZoneInfo) -> int:
+    """Return the start of the month of a day that begins then."""
+    return widened(day, day, By.MONTH, zone)[0]
+
+
+_MADE = {By.HOUR: _hourly, By.DAY: _daily, By.MONTH: _monthly}
 
 
 def _day_of_hours(hours: Mapping[str, list[Aggregate]]) -> dict[str, float]:

@@ -30,7 +30,9 @@ class ComputedValue(BaseModel):
     start: int
     end: int
     value: float | None
-    parts: dict[str, float | None] = Field(description="sub-indices of an index; the heaviest ten minutes of rain")
+    parts: dict[str, float | None] = Field(
+        description="sub-indices of an index; the heaviest ten minutes of rain; the days of a month"
+    )
     inputs: dict[str, float] = Field(description="what the value was computed from")
     quality_class: QualityClass | None
     reason: str | None

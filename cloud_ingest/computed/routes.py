@@ -31,7 +31,7 @@ def add_computed_routes(app: FastAPI, reader: Reader, registry: Registry, clock:
         to_s: To = None,
         suspect: Annotated[bool, Query(description="use values of flag 3 too")] = False,
     ) -> models.Computed | Response:
-        """Return reference evapotranspiration (by hour, day), rain intensity (minute to month) or the water quality
+        """Return reference evapotranspiration (hour, day, month), rain intensity (minute to month) or the water quality
         index (hour, day, month): refused (422) with what the station lacks, null with the reason where a span does."""
         if station not in registry.stations:
             raise HTTPException(404, f"no station {station!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ UCCLE = {"zone": "Europe/Brussels", "latitude": 50.8, "longitude": 4.35, "altitu
 OCTOBER_1 = 1759276800  # 2025-10-01 00:00 UTC, and at N'Diaye
 JULY_6 = 1751752800  # 2025-07-06 00:00 in Uccle
 HOUR_S, DAY_S, QUARTER_S = 3600, 86400, 900
+LACKS = "1 of 24 hours are not complete; solar_radiation: no value"
 VALUES = {"air_temperature": 38.0, "relative_humidity": 52.0, "wind_speed": 3.3, "solar_radiation": 680.6}
 
 
@@ -60,7 +61,7 @@ class Field(test_queries.Office, test_recompute.Office):
         self.seq = 0
         super().__init__(folder)
 
-    def hear(self, parameter: str, times: range, values: list[float], sensor: int = 1) -> None:
+    def hear(self, parameter: str, times: Sequence[int], values: list[float], sensor: int = 1) -> None:
         """Take in one value for each time."""
         known = load_parameters().by_name[parameter]
         counts = [round(value * 10**known.decimals) for value in values]
@@ -143,7 +144,7 @@ def test_what_the_station_lacks_is_said_all_at_once_and_never_guessed(tmp_path: 
         command = field.command("query", "garden", "reference_evapotranspiration", "--from", "2025-10-01")
         index = field.client.get("/api/v1/stations/garden/computed/water_quality_index", params={"from": OCTOBER_1})
         nobody = field.client.get("/api/v1/stations/nowhere/computed/water_quality_index")
-        month = field.client.get("/api/v1/stations/garden/computed/reference_evapotranspiration?by=month")
+        minute = field.client.get("/api/v1/stations/garden/computed/reference_evapotranspiration?by=minute")
     assert (refused.status_code, refused.json()["detail"]) == (
         422,
         "reference_evapotranspiration of garden cannot be computed, it needs solar_radiation, of which this station has"
@@ -151,7 +152,49 @@ def test_what_the_station_lacks_is_said_all_at_once_and_never_guessed(tmp_path: 
     )
     assert (command.exit_code, refused.json()["detail"] in command.output) == (2, True)
     assert (index.status_code, "dissolved_oxygen with water_temperature" in index.json()["detail"]) == (422, True)
-    assert (nobody.status_code, month.status_code) == (404, 422)
+    assert (nobody.status_code, minute.status_code) == (404, 422)
+
+
+def test_a_station_that_measures_light_estimates_its_radiation_and_says_so(tmp_path: Path) -> None:
+    with a_field(tmp_path, NDIAYE) as field:
+        field.hour(OCTOBER_1 + 16 * HOUR_S, **{name: value for name, value in VALUES.items() if "solar" not in name})
+        field.hour(OCTOBER_1 + 16 * HOUR_S, illuminance=VALUES["solar_radiation"] * 122.0)
+        answer = field.ask("reference_evapotranspiration", OCTOBER_1, OCTOBER_1 + DAY_S, by="hour")
+    (hour,) = answer["values"]
+    assert hour["value"] == pytest.approx(0.627, abs=0.002)
+    assert "estimated from illuminance" in answer["method"]
+    assert {"parameter": "illuminance", "sensor": 1, "unit": "lx"}.items() <= next(
+        one for one in answer["inputs"] if "estimated: 122 lx" in one["use"]
+    ).items()
+
+
+def test_a_month_is_the_sum_of_its_days_or_says_which_lack(tmp_path: Path) -> None:
+    """Two whole months in the settled rollups; one hour of the second is short of radiation."""
+    first, days = OCTOBER_1 - 122 * DAY_S, 30 + 31  # June and July
+    with a_field(tmp_path, NDIAYE) as field:
+        times = range(first + QUARTER_S, first + days * DAY_S + 1, QUARTER_S)
+        for name, value in VALUES.items():
+            short = range(first + 40 * DAY_S + 1, first + 40 * DAY_S + HOUR_S + 1) if name == "solar_radiation" else ()
+            own = [one for one in times if one not in short]
+            field.hear(name, own, [value / 3 if name == "solar_radiation" else value] * len(own))
+        ask = ("reference_evapotranspiration", first, first + days * DAY_S)
+        by_day, by_month = field.ask(*ask, by="day"), field.ask(*ask, by="month")
+        table = field.command(
+            *("query", "garden", "reference_evapotranspiration", "--by", "month"),
+            *("--from", "2025-06-01", "--to", "2025-08-01", "--csv"),
+        )
+    assert [one["reason"] for one in by_day["values"] if one["reason"]] == [LACKS]
+    june, july = by_month["values"]
+    of_june = [one["value"] for one in by_day["values"][:30]]
+    of_july = [one["value"] for one in by_day["values"][30:] if one["value"] is not None]
+    assert (june["start"], june["end"]) == (first, first + 30 * DAY_S)
+    assert june["value"] == pytest.approx(sum(of_june), abs=0.001)
+    assert june["parts"]["days"] == 30
+    assert (july["value"], july["parts"]["days"], len(of_july)) == (None, 30, 30)
+    assert july["parts"]["sum_of_days"] == pytest.approx(sum(of_july), abs=0.001)
+    assert july["reason"] == f"1 of 31 days lack; {LACKS}"
+    assert "sum of the month's days" in by_month["method"]
+    assert (table.exit_code, "sum_of_days" in table.output) == (0, True), table.output
 
 
 def test_a_partial_index_says_in_every_form_that_it_is_one(tmp_path: Path) -> None:

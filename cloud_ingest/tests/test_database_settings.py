@@ -42,7 +42,14 @@ def test_a_server_on_this_machine_is_asked_for_no_certificate(tmp_path: Path) ->
 def test_a_server_elsewhere_is_checked_whole(tmp_path: Path) -> None:
     url = load(tmp_path, '[store]\ndatabase = "postgresql+psycopg://tram@db.example.org/tram"\n').store.url()
     assert url is not None
-    assert dict(url.query) == {"sslmode": "verify-full", "sslrootcert": "system"}
+    assert dict(url.query) == {"sslmode": "verify-full", "sslrootcert": "system", "gssencmode": "disable"}
+
+
+@pytest.mark.parametrize("query", ["hostaddr=10.0.0.5", "host=db.example.org", "host=localhost&host=db.example.org"])
+def test_a_server_elsewhere_is_no_local_one_by_another_name(tmp_path: Path, query: str) -> None:
+    url = load(tmp_path, f'[store]\ndatabase = "postgresql://tram@localhost/tram?{query}"\n').store.url()
+    assert url is not None
+    assert url.query["sslmode"] == "verify-full"
 
 
 def test_commands_may_be_elsewhere(tmp_path: Path) -> None:
