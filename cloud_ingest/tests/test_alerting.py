@@ -154,11 +154,11 @@ class Clumsy:
         enter, begun = type(self.office.store).transaction, 0
         store, fuse = self.office.store, self.fuse
 
-        def counted() -> object:
+        def counted(**how: bool) -> object:
             nonlocal begun
             fuse.armed = begun == lives
             begun += 1
-            return enter(store)
+            return enter(store, **how)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store, "transaction", counted)
