@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from hil_tests.field_account import FieldDays, Packed, Trend, predicted_bytes, trend
+from hil_tests.field_account import FieldDays, Packed, Trend, closed_days, predicted_bytes, trend
 from simulators.fleet.command import Progress, publish
 from simulators.fleet.plan import FleetPlan
 from simulators.fleet.report import faults_of
@@ -134,22 +135,35 @@ def live(days: float, seconds: float, stations: int, folder: Path, console: Cons
         made = stop()
         wait_for(lambda: polled(servers) == [[[1, made]]] * POLLED, 300.0, f"{made} records of each polled station")
         audit = servers.audit()
+        lived = (time.time() - servers.begin_s) / seconds * days
         servers.stop_cloud()
-        disk = servers.disk_bytes()["cloud"]
+        disk, free = servers.disk_bytes()["cloud"], free_bytes(servers.state_dir / "store.sqlite")
         outbox = sum(file.stat().st_size for file in (folder / GATEWAY).glob("*.sqlite*"))
         packed = packed_by(servers)
+    records, closed = plan.records + POLLED * made, closed_days(days, lived)
     return FieldDays(
         days=days,
-        records=plan.records + POLLED * made,
+        closed=closed,
+        records=records,
         seconds=took_s,
         load=psutil.getloadavg()[0],
         trends=samples.trends(),
-        disk_bytes=disk,
-        predicted_bytes=predicted_bytes(plan.records + POLLED * made, stations, days),
+        used_bytes=disk - free,
+        free_bytes=free,
+        predicted_bytes=predicted_bytes(records, stations + POLLED, days, closed),
         outbox_bytes=outbox,
         packed=packed,
         faults=faults_of(plan, audit, None),
     )
+
+
+def free_bytes(file: Path) -> int:
+    """Return the size of the pages of a SQLite file that nothing uses."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        (pages,), (size,) = (
+            connection.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_size")
+        )
+    return int(pages) * int(size)
 
 
 def packed_by(servers: Servers) -> Packed:

@@ -33,20 +33,20 @@ def test_a_page_cache_that_fills_is_no_leak_and_hides_none() -> None:
 
 
 def test_days_are_packed_six_hours_after_their_end_and_the_log_is_no_larger_for_more_of_them() -> None:
-    assert [closed_days(days) for days in (1.0, 1.3, 2.0, 3.0)] == [0, 1, 1, 2]
+    assert [closed_days(2.0, lived) for lived in (1.0, 1.3, 2.0, 2.3, 9.0)] == [0, 1, 1, 2, 2]
     a_day = 1_000_000
-    two, three, four = (predicted_bytes(days * a_day, 50, days) for days in (2, 3, 4))
+    two, three, four = (predicted_bytes(days * a_day, 50, days, days - 1) for days in (2, 3, 4))
     assert four - three == pytest.approx(three - two, rel=1e-6)
-    assert three - two < a_day * 48
+    assert three - two < a_day * 53
 
 
 def test_a_closed_day_that_was_not_packed_is_told() -> None:
-    ok = Packed(rows=1_400_000, chunk_bytes=1_400_000, left=0)
-    predicted = predicted_bytes(2_000_000, 50, 2)
-    packed = FieldDays(2, 2_000_000, 1.0, 1.0, [], predicted, predicted, 0, ok, [])
-    assert packed.all_faults == []
-    packed.packed = Packed(0, 0, 1_400_000)
-    assert ["1,400,000 left" in fault for fault in packed.all_faults] == [True]
+    predicted = predicted_bytes(2_000_000, 50, 2, 1)
+    packed = Packed(rows=1_400_000, chunk_bytes=1_400_000, left=0)
+    came_to = FieldDays(2, 1, 2_000_000, 1.0, 1.0, [], predicted, 0, predicted, 0, packed, [])
+    assert came_to.all_faults == []
+    came_to.packed = Packed(0, 0, 1_400_000)
+    assert ["1,400,000 left" in fault for fault in came_to.all_faults] == [True]
 
 
 @pytest.mark.soak
