@@ -23,7 +23,7 @@ from cloud_ingest.observations import Moment, Observations, ObservationStore
 from cloud_ingest.quality import Test
 from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
-from cloud_ingest.review import BESIDE_S, Made, Review, differences, made_layers
+from cloud_ingest.review import Made, Review, differences, made_layers
 from cloud_ingest.review_spans import Depth, Span, ask_for_review, waiting_spans
 from cloud_ingest.rollup_marks import mark_all
 from cloud_ingest.rollup_reading import differing
@@ -110,7 +110,7 @@ class Recompute:
         waiting = [
             span.first for depth in Depth for span in waiting_spans(moment.books, depth) if span.station == station
         ]
-        settled_until = min(waiting, default=ALWAYS) - BESIDE_S - 1
+        settled_until = min(waiting, default=ALWAYS) - 1
         books, rows = _Books(_numbers(moment.books), moment.log), 0
         for span, made in self._made(books, station, calibrations):
             settled = Span(station, span.first, min(span.last, settled_until))

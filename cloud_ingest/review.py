@@ -25,7 +25,7 @@ from cloud_ingest.observations import Observations
 from cloud_ingest.qartod import Mask
 from cloud_ingest.quality import worst
 from cloud_ingest.registry import Registry
-from cloud_ingest.review_spans import PAST_S, Depth, Span
+from cloud_ingest.review_spans import BESIDE_S, PAST_S, Depth, Span
 from cloud_ingest.store import Store
 from cloud_ingest.transaction import Latest, Transaction
 from firmware.record import FAIL
@@ -34,7 +34,6 @@ from station_config.calibration import Calibration
 SOON_EVERY_S = 60.0
 SETTLE_EVERY_S = 86400.0
 PIECE_S = 2 * 86400
-BESIDE_S = 3600  # what an observation can change of those before it, and what after it is needed
 
 Outgoing = tuple[str, bytes]
 
@@ -92,7 +91,7 @@ class Review:
             transaction.reviewed(depth, span, span.first - 1)
             return []
         first = max(span.first, last - PIECE_S if depth is Depth.SOON else last - last % BLOCK_S)
-        begin = first - BESIDE_S if depth is Depth.SOON else first - first % BLOCK_S
+        begin = first if depth is Depth.SOON else first - first % BLOCK_S
         messages = self._rework(transaction, depth, Span(span.station, begin, last))
         if messages is None:
             return []

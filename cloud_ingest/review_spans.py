@@ -21,6 +21,7 @@ class Depth(IntEnum):
 
 # How long a past the layers of a moment depend on: a tidal day and a little; a month and a little.
 PAST_S = {Depth.SOON: 26 * 3600, Depth.SETTLE: 35 * 86400}
+BESIDE_S = 3600  # what an observation can change of those before it, and what after it is needed
 
 
 class Span(NamedTuple):
@@ -34,10 +35,11 @@ class Span(NamedTuple):
 def ask_for_review(connection: Connection, spans: Mapping[str, tuple[int, int]]) -> None:
     """Note, within the caller's transaction, that something below stations' layers changed: first and last time each.
 
-    What comes late is the past of what is there already: that waits for its review too.
+    What comes late is the past of what is there already: that waits for its review too. So does the hour before: at its
+    end a block of settled layers depends on the first hour of the next one.
     """
     rows = [
-        {"kind": int(depth), "station": station, "first": first, "last": last + PAST_S[depth]}
+        {"kind": int(depth), "station": station, "first": max(0, first - BESIDE_S), "last": last + PAST_S[depth]}
         for depth in Depth
         for station, (first, last) in sorted(spans.items())
     ]

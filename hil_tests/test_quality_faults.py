@@ -11,19 +11,21 @@ from hil_tests.quality_faults import FAULTS, INTERVALS_S, RIVER_KM, Sonde, score
 SEED = 3
 KM = 20.0
 EVERYDAY_S = (300, 3600)
-# What is not found, and why: pH may stand still for weeks at the resolution of some probes; of noise the values that
-# happen to look right are not told from right ones; fouling shows in a calibration or beside another probe.
+# What is not found, and why: conductivity stands still in fresh water without a fault; noise at hourly records is told by
+# a day of it, so its beginning and end are not; growth counts from where it is more than USGS publishes.
 LEAST_RECALL = {
     "spikes": dict.fromkeys(
         ("water_temperature", "conductivity_25", "water_depth", "ph", "dissolved_oxygen", "turbidity"), 0.95
     ),
-    "stuck": {"water_temperature": 0.7, "conductivity_25": 0.6, "water_depth": 0.9, "dissolved_oxygen": 0.7},
-    "noise": {"water_temperature": 0.2, "conductivity_25": 0.2, "water_depth": 0.2, "ph": 0.2},
+    "stuck": {"conductivity_25": 0.6}
+    | dict.fromkeys(("water_temperature", "water_depth", "ph", "dissolved_oxygen", "turbidity"), 0.9),
+    "noise": {"water_temperature": 0.7, "ph": 0.6, "conductivity_25": 0.5}
+    | dict.fromkeys(("water_depth", "dissolved_oxygen", "turbidity"), 0.4),
     "in_air": dict.fromkeys(("water_temperature", "conductivity_25", "water_depth", "ph", "dissolved_oxygen"), 0.95),
+    "fouling": {"conductivity_25": 0.25, "dissolved_oxygen": 0.25, "turbidity": 0.6},
     "moved": dict.fromkeys(("water_depth", "conductivity_25", "ph"), 0.9),
 }
-# A depth that was stuck or moved for days leaves a mean that is off for a tidal day after it.
-MOST_FALSE = {"stuck": 0.05, "moved": 0.03}
+MOST_FALSE = {"stuck": 0.01, "moved": 0.015}  # the hours beside a level that was off for days
 
 
 @pytest.mark.parametrize("fault", [None, *FAULTS])
