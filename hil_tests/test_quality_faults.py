@@ -11,8 +11,8 @@ from hil_tests.quality_faults import FAULTS, INTERVALS_S, RIVER_KM, Sonde, score
 SEED = 3
 KM = 20.0
 EVERYDAY_S = (300, 3600)
-# What is not found, and why: conductivity stands still in fresh water without a fault; noise at hourly records is told by
-# a day of it, so its beginning and end are not; growth counts from where it is more than USGS publishes.
+# What is not found, and why: conductivity stands still in fresh water without a fault; noise at hourly records is told
+# by a day of it, so its beginning and end are not; growth counts from where it is more than USGS publishes.
 LEAST_RECALL = {
     "spikes": dict.fromkeys(
         ("water_temperature", "conductivity_25", "water_depth", "ph", "dissolved_oxygen", "turbidity"), 0.95
