@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from cloud_ingest.book_tables import arrivals, series
 
@@ -119,6 +119,15 @@ def arrivals_after(connection: Connection, keys: dict[int, SeriesKey], cursor: i
             if len(found) >= limit:
                 break
     return found
+
+
+def number_arrivals(connection: Connection, rows: Arrivals, kept: int) -> None:
+    """Append what arrived, numbered; of more than `kept` the oldest go. Nobody else may number meanwhile."""
+    c = arrivals.c
+    before = connection.scalar(select(func.max(c.last))) or 0
+    last = before + len(rows)
+    connection.execute(insert(arrivals).values(last=last, first=before + 1, rows=rows.tobytes()))
+    connection.execute(delete(arrivals).where(c.last < last - kept))
 
 
 def read_series(connection: Connection, station: str | None = None) -> dict[int, SeriesKey]:

@@ -6,6 +6,7 @@ stored and leaves the shelf; what is not stays, with the new reason.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -117,6 +118,21 @@ def settle(connection: Connection, tried: Aside) -> bool:
     """Take a retried one off the shelf, unless it has been set aside once more; return whether it is gone."""
     this = (set_aside.c.id == tried.id) & (set_aside.c.times == tried.times)
     return bool(connection.execute(delete(set_aside).where(this)).rowcount)
+
+
+def put_aside(
+    connection: Connection, topic: str, data: bytes, reason: str, now_s: int, journal: int | None, most: int
+) -> bool:
+    """Keep bytes once, of more than `most` the beginning; the same again only counts. Return whether they are new."""
+    digest = hashlib.sha256(f"{journal}:".encode() + data).digest()
+    if len(data) > most:
+        reason = f"{reason} (the first {most} of {len(data)} bytes are kept)"
+    insert = insert_into(connection, set_aside).values(
+        topic=topic, reason=reason, bytes=data[:most], digest=digest, received_at=now_s, journal=journal
+    )
+    again = {"times": set_aside.c.times + 1, "retry": 0, "reason": insert.excluded.reason}
+    upsert = insert.on_conflict_do_update(index_elements=["topic", "digest"], set_=again)
+    return bool(connection.scalar(upsert.returning(set_aside.c.times)) == 1)
 
 
 def make_room(connection: Connection, most: int, most_bytes: int) -> None:

@@ -6,7 +6,6 @@ messages costs few statements.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,24 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     Connection,
-    Executable,
-    Table,
-    bindparam,
-    case,
-    delete,
-    func,
     insert,
     select,
     update,
 )
 
 from cloud_ingest import book_tables as tables
-from cloud_ingest import to_tell
+from cloud_ingest import clock_book, to_tell
+from cloud_ingest.book_statements import ADD_RAW, PUT_LATEST, PUT_RANGE, STRIKE_RANGE
 from cloud_ingest.columns import (
     Arrivals,
     Ints,
     Observed,
     SeriesKey,
+    number_arrivals,
 )
 from cloud_ingest.database import (
     Lock,
@@ -40,6 +35,7 @@ from cloud_ingest.database import (
     insert_into,
     lock,
 )
+from cloud_ingest.declared_book import declare_lost
 from cloud_ingest.ledger import Range, RangeSet, ranges_of
 from cloud_ingest.observations import ObservationStore, ObservationsWriter
 from cloud_ingest.restamp import JournalEvent, Stamp
@@ -47,8 +43,8 @@ from cloud_ingest.review_spans import Depth, Span, ask_for_review, reviewed, wai
 from cloud_ingest.rollup_marks import mark_all, waiting
 from cloud_ingest.rollup_table import RollupTable
 from cloud_ingest.scans import FreeNumbers
-from cloud_ingest.set_aside import Aside, Message, make_room, settle, wanted_again
-from cloud_ingest.statements import Prepared, Row
+from cloud_ingest.set_aside import Aside, Message, make_room, put_aside, settle, wanted_again
+from cloud_ingest.statements import Row
 from cloud_ingest.topics import RECORDS
 from firmware.record import BATCH_HEADER_SIZE, SIZE
 
@@ -64,31 +60,6 @@ ARRIVALS_KEPT = 2_000_000
 # Messages and records, and their bytes; beyond that the oldest go, counted.
 SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES = 20_000, 64 << 20
 SET_ASIDE_BYTES = BATCH_HEADER_SIZE + 0xFFFF * SIZE  # the longest batch there can be
-
-
-def _put_range(db: Connection) -> Executable:
-    insert = insert_into(db, tables.ledger)
-    return insert.on_conflict_do_update(
-        index_elements=["journal", "kind", "first"], set_={"last": insert.excluded.last}
-    )
-
-
-def _put_latest(db: Connection) -> Executable:
-    insert = insert_into(db, tables.latest)
-    newer = {name: insert.excluded[name] for name in ("time", "value", "flag", "failed")}
-    return insert.on_conflict_do_update(index_elements=["series"], set_=newer)
-
-
-def _strike_range(_db: Connection) -> Executable:
-    c = tables.ledger.c
-    of = (c.journal == bindparam("of_journal"), c.kind == bindparam("of_kind"), c.first == bindparam("begin"))
-    return delete(tables.ledger).where(*of)
-
-
-_ADD_RAW = Prepared(lambda _db: insert(tables.raw), "journal", "first_seq", "last_seq", "records")
-_STRIKE_RANGE = Prepared(_strike_range, "of_journal", "of_kind", "begin")
-_PUT_RANGE = Prepared(_put_range, "journal", "kind", "first", "last")
-_PUT_LATEST = Prepared(_put_latest, "series", "time", "value", "flag", "failed")
 
 
 class Transaction:
@@ -180,20 +151,7 @@ class Transaction:
     def set_aside(self, topic: str, data: bytes, reason: str, now_s: int, journal: int | None = None) -> None:
         """Keep bytes that cannot be used, once; the same bytes again only count. Of more than any batch can have, the
         beginning is kept."""
-        digest = hashlib.sha256(f"{journal}:".encode() + data).digest()
-        if len(data) > SET_ASIDE_BYTES:
-            reason = f"{reason} (the first {SET_ASIDE_BYTES} of {len(data)} bytes are kept)"
-        insert = insert_into(self._db, tables.set_aside).values(
-            topic=topic,
-            reason=reason,
-            bytes=data[:SET_ASIDE_BYTES],
-            digest=digest,
-            received_at=now_s,
-            journal=journal,
-        )
-        again = {"times": tables.set_aside.c.times + 1, "retry": 0, "reason": insert.excluded.reason}
-        upsert = insert.on_conflict_do_update(index_elements=["topic", "digest"], set_=again)
-        if self._db.scalar(upsert.returning(tables.set_aside.c.times)) != 1:
+        if not put_aside(self._db, topic, data, reason, now_s, journal, SET_ASIDE_BYTES):
             return
         self._shelved = True
         if journal is not None:
@@ -209,56 +167,33 @@ class Transaction:
 
     def declare_lost(self, journal: int, gateway: str, reason: str, ranges: Iterable[Range], said_at_s: int) -> None:
         """Keep what a gateway declares lost, with what it said before for the same reason as the fewest ranges."""
-        table = tables.declared
-        who = {"journal": journal, "reason": reason, "gateway": gateway}
-        same = (table.c.journal == journal, table.c.reason == reason, table.c.gateway == gateway)
-        rows = self._db.execute(select(table.c.first, table.c.last).where(*same))
-        known = {(first, last) for first, last in rows}
-        after = set(RangeSet([*known, *ranges]))
-        gone = [{"begin": first} for first, _ in known - after]
-        if gone:
-            self._db.execute(delete(table).where(*same, table.c.first == bindparam("begin")), gone)
-        new = [who | {"first": first, "last": last, "declared_at": said_at_s} for first, last in sorted(after - known)]
-        if new:
-            self._db.execute(insert(table), new)
+        declare_lost(self._db, {"journal": journal, "reason": reason, "gateway": gateway}, ranges, said_at_s)
 
     # events and clocks
 
     def add_events(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
         """Store event records: (seq, time, count, sensor, parameter)."""
-        self._add_new(tables.events, journal, rows)
+        clock_book.add_new(self._db, tables.events, journal, rows)
 
     def add_unstamped(self, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
         """Keep records without a date, events too: (seq, time, count, sensor, parameter, flag)."""
-        self._add_new(tables.unstamped, journal, rows)
+        clock_book.add_new(self._db, tables.unstamped, journal, rows)
         self._store.waiting_for_clock.add(journal)
 
     def unstamped(self, journal: int) -> tuple[list[int], list[JournalEvent]]:
         """Return the seqs still without a date, and the events that may date them."""
-        unstamped, events = tables.unstamped.c, tables.events.c
-        seqs = self._db.scalars(select(unstamped.seq).where(unstamped.journal == journal).order_by(unstamped.seq))
-        query = select(events.seq, events.parameter, events.count).where(events.journal == journal)
-        return list(seqs), [JournalEvent(*row) for row in self._db.execute(query.order_by(events.seq))]
+        return clock_book.unstamped(self._db, journal)
 
     def newest_event_seq(self, journal: int) -> int:
         """Return the seq of the journal's last event that is here, 0 when none is."""
-        events = tables.events.c
-        return self._db.scalar(select(func.max(events.seq)).where(events.journal == journal)) or 0
+        return clock_book.newest_event_seq(self._db, journal)
 
     def take_unstamped(self, journal: int, stamp: Stamp) -> list[tuple[int, ...]]:
         """Remember how a range is dated and return its records (seq, true time, count, sensor, parameter, flag)."""
-        insert = insert_into(self._db, tables.stamps).values(
-            journal=journal, first_seq=stamp.first_seq, last_seq=stamp.last_seq, offset_s=stamp.offset_s
-        )
-        known, new = tables.stamps.c.last_seq, insert.excluded.last_seq
-        longer = {"last_seq": case((new > known, new), else_=known)}
-        self._db.execute(insert.on_conflict_do_update(index_elements=["journal", "first_seq"], set_=longer))
-        c = tables.unstamped.c
-        gone = delete(tables.unstamped).where(c.journal == journal, c.seq.between(stamp.first_seq, stamp.last_seq))
-        rows = self._db.execute(gone.returning(c.seq, c.time, c.count, c.sensor, c.parameter, c.flag)).all()
-        if self._db.scalar(select(c.seq).where(c.journal == journal).limit(1)) is None:
+        rows, left = clock_book.take_unstamped(self._db, journal, stamp)
+        if not left:
             self._store.waiting_for_clock.discard(journal)
-        return sorted((row[0], row[1] + stamp.offset_s, *row[2:]) for row in rows)
+        return rows
 
     # values
 
@@ -360,7 +295,7 @@ class Transaction:
         if self._shelved:  # once for all: it looks at everything that is set aside
             make_room(self._db, SET_ASIDE_KEPT, SET_ASIDE_KEPT_BYTES)
         self._write_ledgers()
-        _ADD_RAW.run(self._db, self._raw)
+        ADD_RAW.run(self._db, self._raw)
         self._write_counts()
         self._write_latest()
         self._flush_spans()
@@ -375,8 +310,8 @@ class Transaction:
             kept = {first for first, _ in after}
             gone += [(journal, kind, first) for first, _ in before - after if first not in kept]
             new += [(journal, kind, first, last) for first, last in after - before]
-        _STRIKE_RANGE.run(self._db, gone)
-        _PUT_RANGE.run(self._db, new)
+        STRIKE_RANGE.run(self._db, gone)
+        PUT_RANGE.run(self._db, new)
 
     def _write_counts(self) -> None:
         for (name, journal), number in self._counted.items():
@@ -385,7 +320,7 @@ class Transaction:
             self._db.execute(more)
 
     def _write_latest(self) -> None:
-        _PUT_LATEST.run(self._db, [(number, *row) for number, row in self._latest.items()])
+        PUT_LATEST.run(self._db, [(number, *row) for number, row in self._latest.items()])
 
     def _flush_spans(self) -> None:
         ask_for_review(self._db, self._spans)
@@ -395,19 +330,8 @@ class Transaction:
         """Number what arrived. Nobody else does until this is committed, so that a reader's cursor passes over none."""
         if not self._arrivals:
             return
-        rows = np.concatenate(self._arrivals)
         lock(self._db, Lock.ARRIVALS)
-        c = tables.arrivals.c
-        before = self._db.scalar(select(func.max(c.last))) or 0
-        last = before + len(rows)
-        self._db.execute(insert(tables.arrivals).values(last=last, first=before + 1, rows=rows.tobytes()))
-        self._db.execute(delete(tables.arrivals).where(c.last < last - ARRIVALS_KEPT))
-
-    def _add_new(self, table: Table, journal: int, rows: Iterable[tuple[int, ...]]) -> None:
-        names = [column.name for column in table.columns]
-        found = [dict(zip(names, (journal, *row), strict=True)) for row in rows]
-        if found:
-            self._db.execute(insert_into(self._db, table).on_conflict_do_nothing(), found)
+        number_arrivals(self._db, np.concatenate(self._arrivals), ARRIVALS_KEPT)
 
     def _count(self, column: str, journal: int, number: int) -> None:
         self._counted[column, journal] = self._counted.get((column, journal), 0) + number
