@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
 from cloud_ingest.column_files import load_map
@@ -114,7 +115,8 @@ def _bring_in(
     configuration: CloudConfiguration, registry: Registry, brought: Import, origin: Origin, *, wait: bool
 ) -> ImportEntry:
     configuration.state_dir.mkdir(parents=True, exist_ok=True)
-    with ImportBook(configuration.state_dir) as book, Progress(transient=True) as progress:
+    shown = Progress(console=Console(stderr=True), transient=True)
+    with ImportBook(configuration.state_dir) as book, shown as progress:
         number = _hand_over(book, brought, origin, progress)
         task = progress.add_task("stored", total=brought.batches)
         tried_s = -TRY_EVERY_S

@@ -158,7 +158,7 @@ def _recomputed_here(places: Places, work: Recompute, station: str | None) -> bo
     if work.is_for_workers():
         return False
     try:
-        with places.store() as store, Progress(transient=True) as progress:
+        with places.store() as store, Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("stations", total=None)
             work.run(store, station, lambda done, of: progress.update(task, completed=done, total=of))
     except StoreInUse:

@@ -155,12 +155,15 @@ def test_points_the_server_drops_are_told_with_the_reason_and_what_to_do(
 def test_a_server_that_never_answers_is_given_up_and_tried_again(
     bench: Bench, false: FalseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(influx_link, "WRITE_S", 0.2)
     bench.take(batch(minutes(1)))
-    bench.place.observations.link.close()  # type: ignore[union-attr]  # so that it connects with the shorter patience
+    link = bench.place.observations.link  # type: ignore[union-attr]
     false.delays.add(WRITE)
-    with pytest.raises(StoreUnavailable, match="cannot be reached"):
-        bench.take(batch(minutes(5)))
+    with monkeypatch.context() as impatient:
+        impatient.setattr(influx_link, "WRITE_S", 0.2)
+        link.close()  # so that it connects with the shorter patience
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            bench.take(batch(minutes(5)))
+    link.close()
     false.honest()
     assert bench.committed(bench.take(batch(minutes(5)))) == [[1, 10]]
 
