@@ -21,12 +21,13 @@ from cloud_ingest.columns import Bytes, Counted, DerivedValues, Floats, Ints, La
 from cloud_ingest.database import raw, unsettled
 from cloud_ingest.errors import ChunkDamaged, Overtaken
 from cloud_ingest.observation_log import ObservationLog
-from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names, each_at
+from cloud_ingest.observations import NOBODY, Changed, Layered, Logged, LoggedRow, Names, each_at
 from cloud_ingest.quality import Test
 from cloud_ingest.scan_writer import NewestScans
 from firmware.record import GOOD, MISSING, NOT_EVALUATED
 
 _SHOWN = ("time", "count", "value", "flag")
+_LAYERED = tuple(Layered.__dataclass_fields__)
 _LAYER = ("time", "value", "calibration", "flag", "failed")
 _NO_INTS, _NO_FLOATS, _NO_BYTES = np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.uint8)
 NO_ROWS = Logged(_NO_INTS, _NO_INTS, _NO_FLOATS, _NO_INTS, _NO_BYTES, _NO_INTS, _NO_INTS, _NO_INTS)
@@ -175,6 +176,11 @@ class ChunkedLog:
             found[number] = Shown(rows["time"], value, flag)
         return found
 
+    def layered(self, series: Iterable[int], first: int, last: int) -> dict[int, Layered]:
+        """Return counts and layers of these series."""
+        columns = self._columns(series, first, last, _LAYERED)
+        return {number: Layered(**rows) for number, rows in columns.items()}
+
     def logged(self, series: Iterable[int], first: int, last: int) -> dict[int, Logged]:
         """Return everything of these series."""
         return {number: Logged(**rows) for number, rows in self._columns(series, first, last, COLUMNS).items()}
@@ -286,7 +292,15 @@ def _derived_rows(layer: Layer, wanted: npt.NDArray[np.bool_]) -> Logged:
 def _joined(pieces: list[dict[str, npt.NDArray[Any]]], names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
     if len(pieces) == 1:
         return pieces[0]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in names} if pieces else {}
+    return {name: _column([piece[name] for piece in pieces]) for name in names} if pieces else {}
+
+
+def _column(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return pieces end to end. What is the same in all rows of all of them needs no memory for each."""
+    first = pieces[0]
+    if all(not any(one.strides) and one[:1].tobytes() == first[:1].tobytes() for one in pieces):
+        return np.broadcast_to(first[:1], sum(map(len, pieces)))
+    return np.concatenate(pieces)
 
 
 def _rows_of(layer: Layer, rows: npt.NDArray[np.bool_]) -> Layer:

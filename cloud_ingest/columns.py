@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,6 +129,14 @@ def number_arrivals(connection: Connection, rows: Arrivals, kept: int) -> None:
     last = before + len(rows)
     connection.execute(insert(arrivals).values(last=last, first=before + 1, rows=rows.tobytes()))
     connection.execute(delete(arrivals).where(c.last < last - kept))
+
+
+def numbers_of(connection: Connection, keys: Collection[SeriesKey]) -> dict[SeriesKey, int]:
+    """Return the numbers of those of these series that there are."""
+    query = select(series.c.id, series.c.station, series.c.sensor, series.c.parameter)
+    query = query.where(series.c.station.in_({key.station for key in keys}))
+    found = {SeriesKey(*row[1:]): int(row[0]) for row in connection.execute(query)}
+    return {key: found[key] for key in keys if key in found}
 
 
 def read_series(connection: Connection, station: str | None = None) -> dict[int, SeriesKey]:

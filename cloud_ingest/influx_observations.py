@@ -25,7 +25,7 @@ from cloud_ingest.influx_codec import LAST_TIME, beginning, derived_lines, layer
 from cloud_ingest.influx_link import Denied, InfluxLink
 from cloud_ingest.influx_reading import InfluxReader, clusters
 from cloud_ingest.observation_settings import ObservationSettings
-from cloud_ingest.observations import NOBODY, Changed, Logged, LoggedRow, Names, each_at
+from cloud_ingest.observations import NOBODY, Changed, Layered, Logged, LoggedRow, Names, each_at
 
 FOR_EVER = ("0s", "0", "", None)
 LINES_AT_ONCE = 10_000  # about 1.2 MB, less than any server's limit
@@ -181,6 +181,11 @@ class InfluxWriter:
     def shown(self, scales: Mapping[int, float], first: int, last: int) -> dict[int, Shown]:
         """Return what people see of these series; count / scale is a value."""
         return self._seeing(scales).shown(scales, first, last)
+
+    def layered(self, series: Iterable[int], first: int, last: int) -> dict[int, Layered]:
+        """Return counts and layers of these series."""
+        numbers = list(series)
+        return self._seeing(numbers).layered(numbers, first, last)
 
     def logged(self, series: Iterable[int], first: int, last: int) -> dict[int, Logged]:
         """Return everything of these series."""

@@ -24,7 +24,7 @@ from cloud_ingest.influx_codec import (
     tables,
 )
 from cloud_ingest.influx_link import InfluxLink
-from cloud_ingest.observations import NOBODY, Logged, LoggedRow, Names
+from cloud_ingest.observations import NOBODY, Layered, Logged, LoggedRow, Names
 from cloud_ingest.quality import Test
 from firmware.record import MISSING
 
@@ -79,6 +79,16 @@ class InfluxReader:
             made = seen_values(table)
             found[number] = Shown(table["time"], np.where(np.isnan(made), counted, made), flags_of(table))
         return found
+
+    def layered(self, series: Iterable[int], first: int, last: int) -> dict[int, Layered]:
+        """Return counts and layers of these series."""
+        return {
+            number: Layered(
+                *(table["time"], table["count"], seen_values(table), table["calibration"]),
+                *(flags_of(table), table["failed"]),
+            )
+            for number, table in self._tables(series, (*_VALUE, "count", "flag", "failed"), first, last)
+        }
 
     def logged(self, series: Iterable[int], first: int, last: int) -> dict[int, Logged]:
         """Return everything of these series."""

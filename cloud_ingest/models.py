@@ -98,6 +98,12 @@ class Series(BaseModel):
     calibrations: list[int] = []
 
 
+class SeveralSeries(BaseModel):
+    """Several series over the same time, in the order they were asked for."""
+
+    series: list[Series]
+
+
 class AggregateBucket(BaseModel):
     """What start < time <= end comes to; `n` counts all rows, of whatever flag. Null: cannot be said."""
 

@@ -49,6 +49,18 @@ class Logged:
         return Logged(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
+@dataclass(frozen=True)
+class Layered:
+    """What answers are made of, as in `Logged`, without whose records it is."""
+
+    time: Ints
+    count: Ints
+    value: Floats
+    calibration: Ints
+    flag: Bytes
+    failed: Ints
+
+
 def each_at(at: Callable[[int, Ints], list[LoggedRow]], series: Ints, times: Ints) -> Logged:
     """Return what `at` has for each of these (series, time), in their order; flag 0 where there is none. What no layer
     is, is left out."""
@@ -71,8 +83,8 @@ def each_at(at: Callable[[int, Ints], list[LoggedRow]], series: Ints, times: Int
 
 
 class Observations(Protocol):
-    """The reader's view. Spans of time have both ends included, answers are in order of time; layers, shown and logged
-    have every series that was asked for. Every method raises StoreUnavailable."""
+    """The reader's view. Spans of time have both ends included, answers are in order of time; layers, layered, shown
+    and logged have every series that was asked for. Every method raises StoreUnavailable."""
 
     def at(self, series: int, times: Ints) -> list[LoggedRow]:
         """Return the rows of a series at those of `times` (ascending) it has."""
@@ -85,6 +97,9 @@ class Observations(Protocol):
 
     def shown(self, scales: Mapping[int, float], first: int, last: int) -> dict[int, Shown]:
         """Return what people see of these series; count / scale is a value."""
+
+    def layered(self, series: Iterable[int], first: int, last: int) -> dict[int, Layered]:
+        """Return counts and layers of these series."""
 
     def logged(self, series: Iterable[int], first: int, last: int) -> dict[int, Logged]:
         """Return everything of these series."""

@@ -5,25 +5,27 @@ Each function reads one moment of the store (`with reader.snapshot() as moment:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import select
 
 from cloud_ingest.aggregates import DIGITS, USABLE_AND_SUSPECT, Buckets, rain, vector_mean
-from cloud_ingest.book_tables import latest
-from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey, read_series
+from cloud_ingest.book_tables import latest, series
+from cloud_ingest.columns import Bytes, Floats, Ints, SeriesKey, numbers_of, read_series
 from cloud_ingest.errors import QuestionRefused
 from cloud_ingest.local_time import By, ends_of, widened
-from cloud_ingest.observations import Moment
+from cloud_ingest.observations import Layered, Moment
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollup_reading import RollupReader
 from cloud_ingest.rollups import Measured, longer, measured, scanned
 from firmware.record import MISSING
 
+_KEY = itemgetter(0, 1, 2)
 NOTHING: Ints = np.zeros(0, np.int64)
 MOST_BUCKETS = 10_000
 MOST_SCANNED_S = 366 * 86400
@@ -50,6 +52,9 @@ class Points(NamedTuple):
     def take(self, rows: Ints) -> Points:
         """Return these rows."""
         return Points(self.time[rows], self.value[rows], self.flag[rows], self.failed[rows], self.calibration[rows])
+
+
+NO_POINTS = Points(NOTHING, np.zeros(0), np.zeros(0, np.uint8), NOTHING, NOTHING)
 
 
 class Aggregate(NamedTuple):
@@ -99,15 +104,34 @@ def series_numbers(moment: Moment, station: str | None = None) -> dict[SeriesKey
 
 def layer(moment: Moment, registry: Registry, key: SeriesKey, span: tuple[int, int], name: LayerName) -> Points:
     """Return one layer of a series. Raises QuestionRefused."""
+    return layers_of(moment, registry, [key], span, name)[0]
+
+
+def layers_of(
+    moment: Moment, registry: Registry, keys: Sequence[SeriesKey], span: tuple[int, int], name: LayerName
+) -> list[Points]:
+    """Return one layer of each of these series, in their order; one that is not there has no points. Raises
+    QuestionRefused."""
     if span[1] - span[0] > MOST_SCANNED_S:
         raise QuestionRefused("more than 366 days of single values: ask year by year, or for hours or days")
-    number = series_numbers(moment, key.station).get(key)
-    if number is None:
-        return Points(NOTHING, np.zeros(0), np.zeros(0, np.uint8), NOTHING, NOTHING)
-    found = moment.log.logged([number], *span)[number]
-    raw = np.where(found.count == MISSING, np.nan, found.count / registry.scale[key.parameter])
-    seen = raw if name is LayerName.RAW else np.where(np.isnan(found.value), raw, found.value)
-    return Points(found.time, seen, found.flag, found.failed, found.calibration)
+    numbers = numbers_of(moment.books, keys)
+    found = moment.log.layered(numbers.values(), *span)
+    return [
+        _points(found[numbers[key]], float(registry.scale[key.parameter]), name) if key in numbers else NO_POINTS
+        for key in keys
+    ]
+
+
+def _points(rows: Layered, scale: float, name: LayerName) -> Points:
+    seen = rows.count / scale
+    absent = rows.count == MISSING
+    if absent.any():
+        seen[absent] = np.nan
+    constant = not any(rows.value.strides)  # most often: no row has a value of its own
+    if name is not LayerName.RAW and not (constant and np.isnan(rows.value[:1]).all()):
+        made = ~np.isnan(rows.value)
+        seen[made] = rows.value[made]
+    return Points(rows.time, seen, rows.flag, rows.failed, rows.calibration)
 
 
 @dataclass(frozen=True)
@@ -157,9 +181,9 @@ class Sums:
         return buckets
 
     def _told(self, key: SeriesKey, by: By, buckets: Buckets, fell: Floats) -> list[Aggregate]:
-        interval_s = interval_of(self.registry, key)
         parameter = self.registry.parameter(key.parameter)
         kind = parameter.kind if parameter else None
+        interval_s = interval_of(self.registry, key)
         ends = ends_of(buckets["start"], by, self.registry.zone).tolist()
         answers = []
         for row, end, sum_ in zip(buckets.tolist(), ends, fell.tolist(), strict=True):
@@ -172,18 +196,9 @@ class Sums:
             expected = _expected(interval_s, start, min(end, self.now_s))
             answers.append(
                 Aggregate(
-                    start=start,
-                    end=end,
-                    n=n,
-                    n_usable=n_usable,
-                    percent_good=round(100 * n_good / n, 2),
-                    mean=_rounded(mean),
-                    minimum=_rounded(lowest),
-                    maximum=_rounded(highest),
-                    sum=_rounded(sum_),
-                    vector_speed=_rounded(speed),
-                    expected=expected,
-                    completeness=_percent(n, expected),
+                    *(start, end, n, n_usable, round(100 * n_good / n, 2)),
+                    *(_rounded(mean), _rounded(lowest), _rounded(highest), _rounded(sum_), _rounded(speed)),
+                    *(expected, _percent(n, expected)),
                 )
             )
         return answers
@@ -207,10 +222,13 @@ class Sums:
 
 def newest(moment: Moment, station: str | None = None) -> list[Newest]:
     """Return the newest value of every series, of one station or of all."""
-    columns = (latest.c.series, latest.c.time, latest.c.value, latest.c.flag, latest.c.failed)
-    found = {row.series: row[1:] for row in moment.books.execute(select(*columns))}
-    keys = read_series(moment.books, station)
-    return [Newest(key, *found[number]) for number, key in keys.items() if number in found]
+    columns = (series.c.station, series.c.sensor, series.c.parameter)
+    said = (latest.c.time, latest.c.value, latest.c.flag, latest.c.failed)
+    query = select(*columns, *said).join_from(latest, series, latest.c.series == series.c.id)
+    if station is not None:
+        query = query.where(series.c.station == station)
+    rows = sorted(moment.books.execute(query).fetchall(), key=_KEY)  # here: databases sort text in ways of their own
+    return [Newest(SeriesKey(*row[:3]), *row[3:]) for row in rows]
 
 
 def interval_of(registry: Registry, key: SeriesKey) -> int | None:

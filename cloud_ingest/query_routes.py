@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,9 +14,16 @@ from cloud_ingest.aggregates import USABLE, USABLE_AND_SUSPECT
 from cloud_ingest.columns import SeriesKey
 from cloud_ingest.csv_answers import aggregate_rows, completeness_rows, csv_text, newest_rows, points_rows
 from cloud_ingest.errors import QuestionRefused
+from cloud_ingest.json_answers import (
+    Fields,
+    bucket_fields,
+    completeness_fields,
+    json_response,
+    newest_fields,
+    series_fields,
+)
 from cloud_ingest.local_time import LAST_MOMENT, By, widened
-from cloud_ingest.quality import Test
-from cloud_ingest.queries import LayerName, Points, Sums, layer, newest, sensor_of, series_numbers
+from cloud_ingest.queries import LayerName, Points, Sums, layer, layers_of, newest, sensor_of, series_numbers
 from cloud_ingest.reading import Reader, thin
 from cloud_ingest.registry import Registry
 from station_config.clock import Clock
@@ -23,8 +31,11 @@ from station_config.parameters import Parameter
 
 SERIES_SPAN_S = 48 * 3600
 DEFAULT_SPAN_S = {By.MINUTE: 6 * 3600, By.HOUR: 48 * 3600, By.DAY: 31 * 86400, By.MONTH: 366 * 86400}
-POINTS, MOST_POINTS = 2000, 100_000
+POINTS, MOST_POINTS = 2000, 600_000  # JSON
+MOST_LINES = 100_000  # CSV
+MOST_SERIES = 100  # of one question
 
+_SERIES = re.compile(r"(?P<station>[a-z0-9-]{1,32})/(?P<sensor>[0-9]{1,3})/(?P<parameter>[a-z0-9_]{1,64})")
 StationId = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,32}$")]
 From = Annotated[int | None, Query(alias="from", ge=0, le=LAST_MOMENT, description="unix seconds UTC")]
 To = Annotated[int | None, Query(alias="to", ge=0, le=LAST_MOMENT, description="unix seconds UTC")]
@@ -64,22 +75,49 @@ def _add_series(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) 
         sensor: SensorNumber = None,
         name: Annotated[LayerName, Query(alias="layer")] = LayerName.FLAGGED,
         limit: Annotated[int | None, Query(ge=2, le=MOST_POINTS)] = None,
-    ) -> models.Series | Response:
+    ) -> Response:
         """Return a parameter over time, both ends included, the last 48 hours by default.
 
-        JSON is thinned to `limit` points (2000), CSV is refused when it has more (100,000).
+        JSON is thinned to `limit` points (2000; at most 600,000, a year of minutes), CSV is refused when it has more
+        (100,000).
         """
         known = _parameter(registry, parameter)
         with reader.snapshot() as moment:
             key = _key(registry, series_numbers(moment, station), station, known, sensor)
             points = layer(moment, registry, key, span_of(clock, from_s, to_s, SERIES_SPAN_S), name)
         if as_csv:
-            _refuse_long(len(points.time), limit or MOST_POINTS)
+            _refuse_long(len(points.time), min(limit or MOST_LINES, MOST_LINES))
             return csv_response(
                 csv_text(points_rows(points, name, known.unit, registry.zone)), f"{station}-{parameter}"
             )
-        kept, _, _ = thin(points.time, points.value, points.flag, limit or POINTS)
-        return _series(key, known, name, points.take(np.searchsorted(points.time, kept)), len(points.time))
+        return json_response(_thinned(key, known, name, points, limit or POINTS))
+
+    @app.get("/api/v1/series", response_model=models.SeveralSeries)
+    def get_several_series(
+        of: Annotated[
+            list[str],
+            Query(
+                min_length=1,
+                max_length=MOST_SERIES,
+                description="station/sensor/parameter, again for each series, as in xuan-hoa/1/salinity",
+            ),
+        ],
+        from_s: From = None,
+        to_s: To = None,
+        name: Annotated[LayerName, Query(alias="layer")] = LayerName.FLAGGED,
+        limit: Annotated[int, Query(ge=2, le=MOST_POINTS, description="points of each series")] = POINTS,
+    ) -> Response:
+        """Return several series over the same time, in the order they were asked for, as JSON.
+
+        One that has no values has no points. At most 600,000 points in all are answered.
+        """
+        asked = [_asked(registry, one) for one in of]
+        keys = [key for key, _ in asked]
+        with reader.snapshot() as moment:
+            layers = layers_of(moment, registry, keys, span_of(clock, from_s, to_s, SERIES_SPAN_S), name)
+        _refuse_long(sum(min(len(points.time), limit) for points in layers), MOST_POINTS)
+        answers = zip(asked, layers, strict=True)
+        return json_response({"series": [_thinned(*one, name, points, limit) for one, points in answers]})
 
 
 def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) -> None:
@@ -93,7 +131,7 @@ def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clo
         to_s: To = None,
         sensor: SensorNumber = None,
         suspect: Annotated[bool, Query(description="count values of flag 3 too")] = False,
-    ) -> models.Aggregates | Response:
+    ) -> Response:
         """Return what a parameter came to by local minutes, hours, days or months: all that have something of the time
         from `from` to `to`, at most 10,000."""
         known = _parameter(registry, parameter)
@@ -105,48 +143,32 @@ def _add_aggregates(app: FastAPI, reader: Reader, registry: Registry, clock: Clo
             return csv_response(
                 csv_text(aggregate_rows(answers, known.unit, registry.zone)), f"{station}-{parameter}-{by}"
             )
-        return models.Aggregates(
-            station=station,
-            parameter=parameter,
-            unit=known.unit,
-            sensor=key.sensor,
-            by=by.value,
-            timezone=registry.zone.key,
-            usable_flags=list(USABLE_AND_SUSPECT if suspect else USABLE),
-            buckets=[models.AggregateBucket(**one._asdict()) for one in answers],
+        return json_response(
+            {
+                "station": station,
+                "parameter": parameter,
+                "unit": known.unit,
+                "sensor": key.sensor,
+                "by": by.value,
+                "timezone": registry.zone.key,
+                "usable_flags": USABLE_AND_SUSPECT if suspect else USABLE,
+                "buckets": bucket_fields(answers),
+            }
         )
 
 
 def _add_network_wide(app: FastAPI, reader: Reader, registry: Registry, clock: Clock) -> None:
     @app.get("/api/v1/latest", response_model=list[models.NewestValue], responses=AS_CSV)
-    def get_latest(as_csv: AsCsv, station: OnlyStation = None) -> list[models.NewestValue] | Response:
+    def get_latest(as_csv: AsCsv, station: OnlyStation = None) -> Response:
         """Return the newest value of every series."""
         with reader.snapshot() as moment:
             answers = newest(moment, station)
         if as_csv:
             return csv_response(csv_text(newest_rows(answers, registry)), "latest")
-        found = []
-        for one in answers:
-            parameter = registry.parameter(one.key.parameter)
-            decimals = parameter.decimals if parameter else 0
-            found.append(
-                models.NewestValue(
-                    station=one.key.station,
-                    sensor=one.key.sensor,
-                    parameter=parameter.name if parameter else str(one.key.parameter),
-                    unit=parameter.unit if parameter else None,
-                    time=one.time,
-                    value=None if one.value is None else round(one.value, decimals),
-                    flag=one.flag,
-                    failed=list(Test(one.failed).names),
-                )
-            )
-        return found
+        return json_response(newest_fields(answers, registry))
 
     @app.get("/api/v1/completeness", response_model=models.Completeness, responses=AS_CSV)
-    def get_completeness(
-        as_csv: AsCsv, from_s: From = None, to_s: To = None, station: OnlyStation = None
-    ) -> models.Completeness | Response:
+    def get_completeness(as_csv: AsCsv, from_s: From = None, to_s: To = None, station: OnlyStation = None) -> Response:
         """Return how much of what every series should have had has come, by whole local days; yesterday and today by
         default."""
         span = span_of(clock, from_s, to_s, 86400)
@@ -155,39 +177,25 @@ def _add_network_wide(app: FastAPI, reader: Reader, registry: Registry, clock: C
         if as_csv:
             return csv_response(csv_text(completeness_rows(answers, registry)), "completeness")
         start, end = widened(*span, By.DAY, registry.zone)
-        return models.Completeness(
-            start=start,
-            end=end,
-            timezone=registry.zone.key,
-            series=[
-                models.SeriesCompleteness(
-                    station=one.key.station,
-                    sensor=one.key.sensor,
-                    parameter=parameter.name if (parameter := registry.parameter(one.key.parameter)) else "unknown",
-                    expected=one.expected,
-                    came=one.came,
-                    usable=one.usable,
-                    percent=one.percent,
-                )
-                for one in answers
-            ],
-        )
+        series = completeness_fields(answers, registry)
+        return json_response({"start": start, "end": end, "timezone": registry.zone.key, "series": series})
 
 
-def _series(key: SeriesKey, known: Parameter, name: LayerName, points: Points, number: int) -> models.Series:
-    return models.Series(
-        station=key.station,
-        parameter=known.name,
-        unit=known.unit,
-        sensor=key.sensor,
-        layer=name.value,
-        thinned=len(points.time) < number,
-        times=points.time.tolist(),
-        values=[None if np.isnan(value) else value for value in points.value.tolist()],
-        flags=points.flag.tolist(),
-        failed=[list(Test(one).names) for one in points.failed.tolist()] if name is LayerName.FLAGGED else [],
-        calibrations=points.calibration.tolist() if name is LayerName.CALIBRATED else [],
-    )
+def _thinned(key: SeriesKey, known: Parameter, name: LayerName, points: Points, limit: int) -> Fields:
+    number = len(points.time)
+    if number > limit:
+        kept, _, _ = thin(points.time, points.value, points.flag, limit)
+        points = points.take(np.searchsorted(points.time, kept))
+    return series_fields(key, known, name, points, thinned=len(points.time) < number)
+
+
+def _asked(registry: Registry, text: str) -> tuple[SeriesKey, Parameter]:
+    """Return the series that station/sensor/parameter names."""
+    match = _SERIES.fullmatch(text)
+    if match is None:
+        raise HTTPException(422, f"{text!r} is no series: station/sensor/parameter, as in xuan-hoa/1/salinity")
+    known = _parameter(registry, match["parameter"])
+    return SeriesKey(match["station"], int(match["sensor"]), known.code), known
 
 
 def _parameter(registry: Registry, name: str) -> Parameter:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
@@ -27,7 +25,11 @@ class RollupTable:
     def read(self, series: int, by: By, first: int, last: int) -> Buckets:
         """Return what is stored of a series; the starts are in first <= start < last."""
         rows = self._db.execute(select(*_COLUMNS).where(*_within(series, by, first, last)).order_by(rollups.c.start))
-        return np.array([_without_null(row) for row in rows], BUCKET)
+        columns = list(zip(*rows.fetchall(), strict=True))
+        made = np.zeros(len(columns[0]) if columns else 0, BUCKET)
+        for name, column in zip(_NAMES, columns, strict=False):
+            made[name] = np.array(column, BUCKET[name])  # None is NaN
+        return made
 
     def last_usable(self, series: int, before: int) -> tuple[int, float] | None:
         """Return (start, last value) of the newest hour that begins before `before` and has a usable value."""
@@ -76,7 +78,3 @@ def _within(series: int, by: By, first: int, last: int) -> tuple[ColumnElement[b
 
 def _or_null(value: float) -> float | None:
     return None if value != value else value
-
-
-def _without_null(row: Iterable[float | None]) -> tuple[float, ...]:
-    return tuple(np.nan if one is None else one for one in row)

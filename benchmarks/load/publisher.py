@@ -1,4 +1,5 @@
-"""Publishes batches with QoS 1 over plain sockets, as fast as the broker acknowledges them; a process of its own.
+"""Publishes batches with QoS 1 over plain sockets, as fast as the broker acknowledges them, or --per-second of them; a
+process of its own.
 
 It prints "ready", waits for a line, publishes, and prints when it began (monotonic clock).
 
@@ -65,19 +66,34 @@ def _publish(link: socket.socket, packets: list[bytes]) -> None:
         owed %= _PUBACK_SIZE
 
 
+def _publish_slowly(link: socket.socket, packets: list[bytes], per_second: float) -> None:
+    """Send them evenly, as many as are due ten times a second, and wait until those are acknowledged."""
+    pause, sent, began_s = threading.Event(), 0, time.monotonic()
+    while sent < len(packets):
+        due = min(int((time.monotonic() - began_s) * per_second) + 1, len(packets), sent + WINDOW)
+        if due > sent:
+            _publish(link, packets[sent:due])
+            sent = due
+        pause.wait(0.1)
+
+
 def main() -> None:
     """Publish."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("port", 1883), ("size", 600), ("records", 600_000), ("stations", 50)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--per-second", type=float, help="batches a second")
     options = parser.parse_args()
     packets = _packets(options.size, options.records, options.stations)
     links = [_connect(options.port, f"load-{at}") for at in range(CONNECTIONS)]
     print("ready", flush=True)
     sys.stdin.readline()
     print(time.monotonic(), flush=True)
+    shares = [packets[at::CONNECTIONS] for at in range(CONNECTIONS)]
+    slow = () if options.per_second is None else (options.per_second / CONNECTIONS,)
+    publish = _publish_slowly if slow else _publish
     threads = [
-        threading.Thread(target=_publish, args=(link, packets[at::CONNECTIONS])) for at, link in enumerate(links)
+        threading.Thread(target=publish, args=(link, share, *slow)) for link, share in zip(links, shares, strict=True)
     ]
     for thread in threads:
         thread.start()

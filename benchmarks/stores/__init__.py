@@ -1,0 +1,1 @@
+"""Stores that are asked the same questions about the same observations."""
