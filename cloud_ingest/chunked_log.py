@@ -292,15 +292,7 @@ def _derived_rows(layer: Layer, wanted: npt.NDArray[np.bool_]) -> Logged:
 def _joined(pieces: list[dict[str, npt.NDArray[Any]]], names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
     if len(pieces) == 1:
         return pieces[0]
-    return {name: _column([piece[name] for piece in pieces]) for name in names} if pieces else {}
-
-
-def _column(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Return pieces end to end. What is the same in all rows of all of them needs no memory for each."""
-    first = pieces[0]
-    if all(not any(one.strides) and one[:1].tobytes() == first[:1].tobytes() for one in pieces):
-        return np.broadcast_to(first[:1], sum(map(len, pieces)))
-    return np.concatenate(pieces)
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in names} if pieces else {}
 
 
 def _rows_of(layer: Layer, rows: npt.NDArray[np.bool_]) -> Layer:

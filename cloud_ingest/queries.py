@@ -127,8 +127,7 @@ def _points(rows: Layered, scale: float, name: LayerName) -> Points:
     absent = rows.count == MISSING
     if absent.any():
         seen[absent] = np.nan
-    constant = not any(rows.value.strides)  # most often: no row has a value of its own
-    if name is not LayerName.RAW and not (constant and np.isnan(rows.value[:1]).all()):
+    if name is not LayerName.RAW:
         made = ~np.isnan(rows.value)
         seen[made] = rows.value[made]
     return Points(rows.time, seen, rows.flag, rows.failed, rows.calibration)

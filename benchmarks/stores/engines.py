@@ -212,7 +212,7 @@ class PlainSql:
             " WHERE series = ? AND time > ? AND time <= ? AND flag < 3 GROUP BY 1"
         )
         latest = (
-            "SELECT station, sensor, parameter, time, value, flag FROM series JOIN v ON v.series = series.id"
+            "SELECT station, sensor, parameter, time, value, flag FROM series CROSS JOIN v ON v.series = series.id"
             " AND time = (SELECT max(time) FROM v WHERE series = series.id)"
         )
         numbers = ", ".join(map(str, range(ASKED)))

@@ -20,7 +20,7 @@ from cloud_ingest.chunks import COLUMNS
 from cloud_ingest.columns import DerivedValues, Layer, Observed, SeriesKey
 from cloud_ingest.compaction import CLOSED_AFTER_S, Compaction
 from cloud_ingest.database import raw
-from cloud_ingest.observations import NOBODY, Logged
+from cloud_ingest.observations import NOBODY, Layered, Logged
 from cloud_ingest.quality import Test as QualityTest
 from cloud_ingest.store import Store
 from firmware.record import MISSING
@@ -187,6 +187,9 @@ def assert_answers(store: Store, model: Model, first: int, last: int) -> None:
                 assert getattr(rows, name).tolist() == [row[name] for row in wanted.values()], name
             values = [row["value"] for row in wanted.values()]
             assert np.array_equal(rows.value, values, equal_nan=True)
+            layered = log.layered([series], first, last)[series]
+            for name in Layered.__dataclass_fields__:
+                assert getattr(layered, name).tobytes() == getattr(rows, name).tobytes(), name
             assert_same_of_series(log, model, series, rows)
         counts = {
             series: (len(kept), sum(row["flag"] in (1, 2) and (row["count"] != MISSING or row["value"] == row["value"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cloud_ingest.chunked_log import LogStore
 from cloud_ingest.columns import DerivedValues, Layer, Observed, SeriesKey
 from cloud_ingest.influx_observations import InfluxStore
-from cloud_ingest.observations import NOBODY, Logged, Observations, ObservationStore
+from cloud_ingest.observations import NOBODY, Layered, Logged, Observations, ObservationStore
 from cloud_ingest.quality import Test
 from cloud_ingest.reading import Reader
 from cloud_ingest.store import Store
@@ -148,12 +148,14 @@ class Kept:
         """Everything of a series: (time, count, value, calibration, flag, failed, journal's id, seq)."""
         found = self.seen(lambda log, number: _rows(log.logged([number], *span)[number]), parameter)
         assert isinstance(found, list)
+        layered = self.seen(lambda log, number: _rows(log.layered([number], *span)[number]), parameter)
+        assert layered == [row[:6] for row in found]
         ids = {number: one for (_, one), number in self.store.journals.items()} | {NOBODY: NOBODY}
         return [(*row[:6], ids[row[6]], row[7]) for row in found]
 
 
-def _rows(logged: Logged) -> list[tuple[object, ...]]:
-    columns = [getattr(logged, name).tolist() for name in Logged.__dataclass_fields__]
+def _rows(rows: Logged | Layered) -> list[tuple[object, ...]]:
+    columns = [getattr(rows, name).tolist() for name in rows.__dataclass_fields__]
     return [tuple(None if one != one else one for one in row) for row in zip(*columns, strict=True)]
 
 

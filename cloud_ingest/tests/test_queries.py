@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
+from pydantic import TypeAdapter
 
+from cloud_ingest import models
 from cloud_ingest.api import Sources, make_app
 from cloud_ingest.calibrations import CalibrationBook
+from cloud_ingest.chunked_log import ChunkedLog
+from cloud_ingest.columns import Ints, SeriesKey
 from cloud_ingest.database import Database
+from cloud_ingest.observations import Logged
+from cloud_ingest.quality import Test
 from cloud_ingest.review import Review
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.tests.field import EC25, T0, batch, minutes, until
@@ -25,7 +32,7 @@ from cloud_ingest.tests.log_as_table import put_back, with_log
 from cloud_ingest.tests.test_ingest import Bench
 from cloud_ingest.tests.test_review import calibration
 from cloud_ingest.tests.test_rollups import RAIN, WIND_FROM, WIND_SPEED, minutes_of
-from firmware.record import Record
+from firmware.record import MISSING, Record
 from station_config.free_ports import free_port
 
 MIDNIGHT = 1771002000  # 2026-02-14 00:00 in Vietnam
@@ -69,9 +76,22 @@ class Office(Bench):
         thread.join()
 
     def get(self, path: str, **question: object) -> Any:
-        answer = self.client.get(path, params={name.strip("_"): str(value) for name, value in question.items()})
+        params = {name.strip("_"): str(value) for name, value in question.items()}
+        answer = self.client.get(path, params=params or None)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def pack(self, key: SeriesKey, times: Ints) -> None:
+        """Put rows of counts 0, 1, … into chunks; the last has no value, and failed two tests."""
+        rows, nothing = len(times), np.zeros(len(times), np.int64)
+        count, flag, failed = np.arange(rows), np.ones(rows, np.uint8), np.zeros(rows, np.int64)
+        count[-1], flag[-1], failed[-1] = MISSING, 9, Test.GROSS_RANGE | Test.SPIKE
+        with self.store.transaction() as transaction:
+            assert isinstance(transaction.log, ChunkedLog)
+            number = transaction.series_number(key)
+            value = np.full(rows, np.nan)
+            columns = (times, count, value, nothing, flag, failed, nothing + 1, np.arange(rows))
+            transaction.log.chunks.merge(number, Logged(*columns))
 
     def settle(self) -> None:
         Review(self.store, self.registry).finish()
@@ -244,6 +264,72 @@ def test_what_cannot_be_answered_says_how_to_ask(office: Office, path: str, stat
     answer = office.client.get(f"{STATION}/{path}")
     assert answer.status_code == status, answer.text
     assert says in answer.text
+
+
+def test_several_series_are_one_question(office: Office) -> None:
+    office.take(batch(minutes(3, first_time_s=MIDNIGHT, ec25=10.0)))
+    names = ("xuan-hoa/1/water_temperature", "vam-kenh/1/salinity", "xuan-hoa/1/conductivity_25")
+    span = f"from={MIDNIGHT}&to={MIDNIGHT + 60}"
+    found = office.get(f"/api/v1/series?{'&'.join(f'of={one}' for one in names)}&{span}")["series"]
+    assert [f"{one['station']}/{one['sensor']}/{one['parameter']}" for one in found] == list(names)
+    assert [one["times"] for one in found] == [[MIDNIGHT, MIDNIGHT + 60], [], [MIDNIGHT, MIDNIGHT + 60]]
+    one = office.get(f"{STATION}/series/conductivity_25", from_=MIDNIGHT, to=MIDNIGHT + 60)
+    assert found[2] == one
+    again = office.get(f"/api/v1/series?of={names[2]}&of={names[2]}&{span}&layer=raw&limit=2")["series"]
+    assert again[0] == again[1] == office.get(f"{STATION}/series/conductivity_25?layer=raw&{span}")
+
+
+@pytest.mark.parametrize(
+    ("question", "status", "says"),
+    [
+        ("", 422, "required"),
+        ("of=xuan-hoa/conductivity_25", 422, "station/sensor/parameter"),
+        ("of=xuan-hoa/1/happiness", 404, "no parameter 'happiness'"),
+        ("&".join(["of=xuan-hoa/1/salinity"] * 101), 422, "100 items"),
+        ("of=xuan-hoa/1/salinity&from=0", 422, "366 days"),
+    ],
+)
+def test_series_that_cannot_be_asked_for_together(office: Office, question: str, status: int, says: str) -> None:
+    answer = office.client.get(f"/api/v1/series?{question}")
+    assert answer.status_code == status, answer.text
+    assert says in answer.text
+
+
+def test_a_year_of_minutes_is_answered_whole(office: Office) -> None:
+    times = MIDNIGHT - 60 * np.arange(366 * 1440)[::-1]
+    office.pack(SeriesKey("xuan-hoa", 1, EC25), times)
+    span = f"from={times[0]}&to={times[-1]}"
+    path = f"{STATION}/series/conductivity_25?{span}"
+    whole = models.Series.model_validate(office.get(f"{path}&limit=600000"))
+    assert (whole.thinned, whole.times) == (False, times.tolist())
+    assert whole.values[:3] == [0.0, 0.001, 0.002]
+    assert whole.values[-1] is None
+    assert (whole.flags[-1], whole.failed[-2:]) == (9, [[], ["gross_range", "spike"]])
+    calibrated = office.get(f"{path}&limit=600000&layer=calibrated")
+    assert (set(calibrated["calibrations"]), calibrated["failed"]) == ({0}, [])
+    assert len(calibrated["calibrations"]) == len(times)
+    thinned = office.get(path)
+    assert (thinned["thinned"], len(thinned["times"])) == (True, 2000)
+    refused = office.client.get(f"{path}&format=csv")
+    assert (refused.status_code, "at most 100,000" in refused.text) == (422, True)
+    both = office.client.get(f"/api/v1/series?{span}&limit=600000" + "&of=xuan-hoa/1/conductivity_25" * 2)
+    assert (both.status_code, "at most 600,000" in both.text) == (422, True)
+
+
+def test_answers_are_what_openapi_says_they_are(office: Office) -> None:
+    office.take(batch(minutes(90, first_time_s=MIDNIGHT)), batch([Record(999, MIDNIGHT + 60, 5, 1, 127, 2)]))
+    for layer in ("raw", "calibrated", "flagged"):
+        answer = office.client.get(f"{STATION}/series/salinity?layer={layer}&to={MIDNIGHT + 86400}").content
+        assert len(models.Series.model_validate_json(answer, strict=True).times) == 90
+    several = office.client.get(f"/api/v1/series?of=xuan-hoa/1/salinity&to={MIDNIGHT + 86400}").content
+    assert models.SeveralSeries.model_validate_json(several, strict=True).series[0].flags[0] == 1
+    hours = office.client.get(f"{STATION}/aggregates/salinity?from={MIDNIGHT}&to={MIDNIGHT + 7200}").content
+    assert [one.n for one in models.Aggregates.model_validate_json(hours, strict=True).buckets] == [60, 29]
+    newest = office.client.get("/api/v1/latest").content
+    known = TypeAdapter(list[models.NewestValue]).validate_json(newest, strict=True)
+    assert {one.parameter for one in known} >= {"127", "salinity"}
+    complete = office.client.get("/api/v1/completeness").content
+    assert len(models.Completeness.model_validate_json(complete, strict=True).series) == len(known)
 
 
 def test_questions_about_nobody_and_nothing(office: Office) -> None:

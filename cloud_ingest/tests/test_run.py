@@ -227,6 +227,7 @@ def test_openapi_describes_every_answer(running: Cloud) -> None:
     assert all(one["schema"] for one in schemas.values())
     assert sorted(schemas) == [
         "/api/v1/alerts", "/api/v1/completeness", "/api/v1/latest", "/api/v1/ledger", "/api/v1/overview",
+        "/api/v1/series",
         "/api/v1/stations/{station}/aggregates/{parameter}", "/api/v1/stations/{station}/computed/{quantity}",
         "/api/v1/stations/{station}/records",
         "/api/v1/stations/{station}/series/{parameter}", "/health",
