@@ -29,9 +29,9 @@ class Link:
     with JSON is not the store's."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._port = port
         self._buffer = bytearray(AT_ONCE)
+        self._open()
 
     def close(self) -> None:
         """Hang up."""
@@ -39,8 +39,8 @@ class Link:
 
     def get(self, path: str) -> bytes:
         """Return the body of an answer. Raises SystemExit when it is not 200."""
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        parts = [self._received()]
+        question = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        parts = [self._begun(question)]
         while b"\r\n\r\n" not in parts[0]:
             parts[0] += self._received()
         head, _, body = parts[0].partition(b"\r\n\r\n")
@@ -55,10 +55,25 @@ class Link:
             raise SystemExit(f"{path}: {head[:60]!r} {whole[:300]!r}")
         return whole if length >= 0 else _unchunked(whole)
 
+    def _open(self) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", self._port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _begun(self, question: bytes) -> bytes:
+        """Ask, once more where the server has closed a connection that was idle; return what comes first."""
+        try:
+            self._socket.sendall(question)
+            return self._received()
+        except (ConnectionError, EOFError):
+            self._socket.close()
+            self._open()
+            self._socket.sendall(question)
+            return self._received()
+
     def _received(self) -> bytes:
         number = self._socket.recv_into(self._buffer)
         if not number:
-            raise SystemExit("the server hung up")
+            raise EOFError("the server hung up amid an answer")
         return bytes(memoryview(self._buffer)[:number])
 
 

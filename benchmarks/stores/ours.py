@@ -194,7 +194,7 @@ def _running(folder: Path) -> Iterator[tuple[int, int, int]]:
         copy = Path(name)
         shutil.copytree(folder / STATE, copy / STATE)
         (copy / "cloud.toml").write_text(
-            f'network = "../../{NETWORK}"\nstate_dir = "state"\n[broker]\nport = {broker}\n[http]\nport = {port}\n'
+            f'network = "../{NETWORK}"\nstate_dir = "state"\n[broker]\nport = {broker}\n[http]\nport = {port}\n'
         )
         argv = [sys.executable, "-m", "cloud_ingest.commands", "run", "--config", str(copy / "cloud.toml")]
         with process(argv, folder / "cloud.log") as cloud:

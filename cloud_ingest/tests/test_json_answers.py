@@ -41,6 +41,6 @@ def test_every_row_is_as_it_was(rows: list[tuple[int, float, int, int, int]]) ->
 def test_a_column_of_one_number_is_written_for_each_row() -> None:
     zeros = np.broadcast_to(np.int64(0), 3)
     points = Points(np.arange(3), np.full(3, 1.5), np.ones(3, np.uint8), zeros, zeros)
-    for name, field in ((LayerName.CALIBRATED, "calibrations"), (LayerName.FLAGGED, "failed")):
+    for name, field, each in ((LayerName.CALIBRATED, "calibrations", 0), (LayerName.FLAGGED, "failed", [])):
         answer = json.loads(bytes(json_response(series_fields(KEY, SALINITY, name, points, thinned=False)).body))
-        assert answer[field] == ([0, 0, 0] if field == "calibrations" else [[], [], []])
+        assert answer[field] == [each] * 3
