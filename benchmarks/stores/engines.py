@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 import orjson
 
-from benchmarks.load.processes import answers, free_port, process, wait_for
+from benchmarks.load.processes import answers, process, wait_for
 from benchmarks.stores import asking
 from benchmarks.stores.observations import ASKED, BEGIN, END, SERIES, Plan, keys, rows_of, weeks
 from cloud_ingest.registry import Registry
+from station_config.free_ports import free_port
 
 YEAR_RAW, YEAR_DAILY, LATEST, DAY_OF_TEN = "a year raw", "a year daily", f"latest of {SERIES:,}", f"24 h of {ASKED}"
 COMPLETE = "complete"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
-from benchmarks.load.processes import free_port, mosquitto, process, python, wait_for
+from benchmarks.load.processes import mosquitto, process, python, wait_for
 from benchmarks.load.records import CHANNELS, network
 from benchmarks.stores import asking
 from benchmarks.stores.engines import DAY_OF_TEN, LATEST, YEAR_DAILY, YEAR_RAW, Points
@@ -42,6 +42,7 @@ from cloud_ingest.reading import Reader
 from cloud_ingest.registry import Registry
 from cloud_ingest.rollups import Rollups
 from cloud_ingest.store import Store
+from station_config.free_ports import free_port
 from station_config.instruments import load_instruments
 from station_config.network import load_network
 from station_config.parameters import load_parameters
