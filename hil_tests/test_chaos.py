@@ -188,6 +188,23 @@ def test_an_alert_must_be_there_once_the_dwell_is_beyond_doubt() -> None:
     assert len(account.without_cause) == 1
 
 
+def test_an_alert_of_a_later_value_will_do_only_when_the_first_was_stale_by_then() -> None:
+    seen = flood(0, 600, 1.0) + flood(660, 6000, 2.5)
+    late, lazy = AlertAccount(), AlertAccount()
+    judge_events(late, LEVELS, seen, [event(RAISED, 3000) | {"decided": BEGIN + 6600}])
+    assert (late.faults, late.told_late) == ([], 1)
+    judge_events(lazy, LEVELS, seen, [event(RAISED, 3000)])
+    assert len(lazy.missing) == 1
+
+
+def test_what_was_decided_after_the_last_look_at_the_ledger_is_counted_and_not_judged() -> None:
+    account = AlertAccount()
+    judge_events(account, LEVELS, flood(0, 600, 1.0), [event(RAISED, 900)], BEGIN + 600)
+    assert (account.faults, account.after_last_look) == ([], 1)
+    judge_events(account, LEVELS, flood(0, 600, 1.0), [event(RAISED, 900)], BEGIN + 1000)
+    assert len(account.without_cause) == 1
+
+
 def test_a_warning_is_taken_back_only_for_values_that_failed() -> None:
     faulty = [one._replace(failed=True) for one in flood(660, 2400, 2.5)]
     both = [event(RAISED, 960), event(CLEARED, 2400, "withdrawn")]

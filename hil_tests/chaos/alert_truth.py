@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import inf
 from typing import Any, NamedTuple
 
 RAISED, CLEARED = "raised", "cleared"
@@ -91,6 +92,8 @@ class AlertAccount:
     delivered: int = 0
     refused: int = 0  # by the provider, for good, as it was told to
     expired: int = 0  # older than two hours when the channel came back
+    after_last_look: int = 0  # decided when the ledger was not looked at any more: of their cause nothing is known
+    told_late: int = 0  # sides told of a later value: this one was stale when the rule came to it
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     without_cause: list[str] = field(default_factory=list)
@@ -102,9 +105,16 @@ class AlertAccount:
 
 
 def judge_events(
-    account: AlertAccount, levels: Levels, seen: Sequence[Seen], events: Sequence[Mapping[str, Any]]
+    account: AlertAccount,
+    levels: Levels,
+    seen: Sequence[Seen],
+    events: Sequence[Mapping[str, Any]],
+    looked_until: float = inf,
 ) -> None:
-    """Hold one rule's events (any order) against what the water was."""
+    """Hold one rule's events (any order) against what the water was.
+
+    `looked_until`: the last look at the ledger; what was decided later may be of values that came later.
+    """
     ordered = sorted(events, key=lambda event: (event["time"], event["decided"]))
     account.events += len(ordered)
     by_time: dict[int, list[Seen]] = defaultdict(list)
@@ -114,19 +124,36 @@ def judge_events(
         name = f"{levels.rule} {event['kind']} {event['time']}"
         if before is not None and before["kind"] == event["kind"]:
             account.doubled.append(f"{name}: after another one of {before['time']}")
-        if not any(_is_ground(levels, event, one) for one in by_time[event["time"]]):
+        if event["decided"] > looked_until:
+            account.after_last_look += 1
+        elif not any(_is_ground(levels, event, one) for one in by_time[event["time"]]):
             account.without_cause.append(f"{name} ({event['reason']}): then there was {by_time[event['time']]}")
-    moments = certain_moments(seen, levels)
+    _judge_sides(account, levels, certain_moments(seen, levels), ordered)
+
+
+def _judge_sides(
+    account: AlertAccount, levels: Levels, moments: Sequence[Certain], ordered: Sequence[Mapping[str, Any]]
+) -> None:
     account.certain += len(moments)
     told: set[tuple[int, str]] = set()
     for moment in moments:
         last = next((event for event in reversed(ordered) if event["time"] <= moment.time), None)
         is_side = CLEARED if last is None else last["kind"]
-        if is_side != moment.side and (key := (last["time"] if last else 0, moment.side)) not in told:
-            told.add(key)
+        if is_side == moment.side or (key := (last["time"] if last else 0, moment.side)) in told:
+            continue
+        told.add(key)
+        following = next((event for event in ordered if event["time"] > moment.time), None)
+        if following and following["kind"] == moment.side and _was_stale(levels, moment, following):
+            account.told_late += 1
+        else:
             account.missing.append(
                 f"{levels.rule}: at {moment.time} it must be {moment.side}, and was {is_side} since {key[0]}"
             )
+
+
+def _was_stale(levels: Levels, moment: Certain, following: Mapping[str, Any]) -> bool:
+    """Whether the rule came to this moment so late (the alerts stood still for a fault) that it tells of newer ones."""
+    return bool(following["decided"] - moment.time > levels.stale_after_s)
 
 
 def _is_ground(levels: Levels, event: Mapping[str, Any], one: Seen) -> bool:

@@ -6,6 +6,7 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any
 
 from firmware.record import (
@@ -210,6 +211,7 @@ def _alerts(
 ) -> AlertAccount:
     account = AlertAccount()
     margin_s = 3 * RECORD_S + LOOK_MARGIN_REAL_S * layout.speed
+    looked_until = evidence.snapshots[-1].at if evidence.snapshots else inf
     for rule in layout.rules:
         levels = Levels(rule.id, rule.set_level, rule.clear_level, DWELL_S, STALE_AFTER_S, margin_s)
         seen = [
@@ -218,7 +220,8 @@ def _alerts(
             if key[0] == rule.station
             for one in salinity_seen(found, stored_at.get(key, {}), evidence.failed.get(rule.station, ()))
         ]
-        judge_events(account, levels, seen, [alert for alert in evidence.alerts if alert["rule"] == rule.id])
+        events = [alert for alert in evidence.alerts if alert["rule"] == rule.id]
+        judge_events(account, levels, seen, events, looked_until)
     followers = Counter(rule for person in layout.persons for rule in person.rules)
     judge_messages(account, evidence.alerts, followers, STALE_AFTER_S, evidence.inbox, evidence.refused_messages)
     return account

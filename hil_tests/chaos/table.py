@@ -67,6 +67,8 @@ def account_rows(verdict: Verdict) -> list[tuple[str, int]]:
         *((f"values: {name}", number) for name, number in sorted(verdict.values.items())),
         ("alerts decided", alerts.events),
         ("moments at which an alert's side was beyond doubt", alerts.certain),
+        ("of a later value, as the alerts stood still for a fault", alerts.told_late),
+        ("decided after the last look at the ledger, their cause not judged", alerts.after_last_look),
         ("alerts missing", len(alerts.missing)),
         ("alerts doubled", len(alerts.doubled)),
         ("alerts without a cause", len(alerts.without_cause)),
