@@ -33,7 +33,7 @@ GATEWAY = "gw-go-cong"
 RATE = 40.0  # a trial of 15 minutes takes 22 s, in which a gateway can be killed and started again
 START_S = 1_780_000_000.0
 LASTS = "10d"  # of bench time
-SETTLE_S = 60.0
+SETTLE_S = 120.0
 
 
 class CommandChain:

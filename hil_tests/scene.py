@@ -11,7 +11,7 @@ from simulators import check, demo
 from simulators.bench import Bench
 from simulators.processes import wait_for
 
-SETTLE_S = 40.0
+SETTLE_S = 120.0  # with other work on the machine; the condition is met within seconds when it is idle
 
 
 @dataclass(frozen=True)
