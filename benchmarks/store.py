@@ -16,8 +16,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,31 +24,14 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from benchmarks.load.processes import answers, process, wait_for
+from benchmarks.stores import servers
 from cloud_ingest.columns import Observed, SeriesKey
 from cloud_ingest.store import Store
-from station_config.free_ports import free_port
 
 SERIES = 1000
 STATIONS = 50
 BEGIN = 1_771_000_020
 AGAIN = 20  # batches
-_INFLUXD = """reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-index-version = "tsi1"
-query-log-enabled = false
-[http]
-bind-address = "127.0.0.1:{port}"
-log-enabled = false
-[monitor]
-store-enabled = false
-"""
-
 
 Counts = npt.NDArray[np.int64]
 
@@ -127,28 +109,16 @@ def _insert(database: sqlite3.Connection, batches: list[list[tuple[int, int, flo
 
 def influxdb(counts: Counts, folder: Path) -> Measured:
     """Measure InfluxDB 1.x."""
-    port, rpc = free_port(), free_port()
-    configuration = folder / "influxdb.conf"
-    configuration.write_text(_INFLUXD.format(folder=folder, port=port, rpc=rpc))
-    with _server(["influxd", "-config", str(configuration)], port, folder) as pid:
+    with servers.influxd(folder) as (port, pid):
         link = http.client.HTTPConnection("127.0.0.1", port)
-        _post(link, "/query?q=CREATE+DATABASE+b", b"")
+        servers.post(link, "/query?q=CREATE+DATABASE+b", b"")
         return _lines(link, "/write?db=b&precision=s", 1, counts, pid)
 
 
 def victoria_metrics(counts: Counts, folder: Path) -> Measured:
     """Measure VictoriaMetrics."""
-    port = free_port()
-    argv = ["victoria-metrics", f"-storageDataPath={folder}/vm", f"-httpListenAddr=127.0.0.1:{port}"]
-    with _server([*argv, "-retentionPeriod=100y"], port, folder) as pid:
+    with servers.victoria(folder) as (port, pid):
         return _lines(http.client.HTTPConnection("127.0.0.1", port), "/write?precision=ms", 1000, counts, pid)
-
-
-@contextmanager
-def _server(argv: list[str], port: int, folder: Path) -> Iterator[int]:
-    with process(argv, folder / "server.log") as server:
-        wait_for(lambda: answers(port), argv[0])
-        yield server.pid
 
 
 def _lines(link: http.client.HTTPConnection, path: str, per_s: int, counts: Counts, pid: int) -> Measured:
@@ -161,17 +131,9 @@ def _lines(link: http.client.HTTPConnection, path: str, per_s: int, counts: Coun
     server = psutil.Process(pid)
     written, began_s = server.io_counters().write_bytes, time.perf_counter()
     for body in bodies:
-        _post(link, path, body)
+        servers.post(link, path, body)
     elapsed_s = time.perf_counter() - began_s
     return Measured(counts.size / elapsed_s, (server.io_counters().write_bytes - written) / counts.size, None)
-
-
-def _post(link: http.client.HTTPConnection, path: str, body: bytes) -> None:
-    link.request("POST", path, body)
-    answer = link.getresponse()
-    said = answer.read()
-    if answer.status >= 300:
-        raise SystemExit(f"{path}: {answer.status} {said[:200]!r}")
 
 
 def _written() -> int:

@@ -18,32 +18,14 @@ from urllib.parse import quote
 
 import orjson
 
-from benchmarks.load.processes import answers, process, wait_for
-from benchmarks.stores import asking
+from benchmarks.stores import asking, servers
 from benchmarks.stores.observations import ASKED, BEGIN, END, SERIES, Plan, keys, rows_of, weeks
 from cloud_ingest.registry import Registry
-from station_config.free_ports import free_port
 
 YEAR_RAW, YEAR_DAILY, LATEST, DAY_OF_TEN = "a year raw", "a year daily", f"latest of {SERIES:,}", f"24 h of {ASKED}"
 COMPLETE = "complete"
 LINES = 20_000  # of a batch
 MS = 1000
-INFLUXD = """reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-dir = "{folder}/meta"
-[data]
-dir = "{folder}/data"
-wal-dir = "{folder}/wal"
-index-version = "tsi1"
-query-log-enabled = false
-[http]
-bind-address = "127.0.0.1:{port}"
-log-enabled = false
-[monitor]
-store-enabled = false
-"""
-
 Points = Mapping[str, int]  # of each answer
 
 
@@ -73,22 +55,22 @@ class VictoriaMetrics:
 
     def fill(self, folder: Path, plan: Plan, registry: Registry) -> None:
         """Put all observations there, a series at a time."""
-        with _victoria(folder) as (port, _):
+        with servers.victoria(folder) as (port, _):
             link = http.client.HTTPConnection("127.0.0.1", port)
             for number, key in enumerate(keys()):
                 rows = rows_of(number, plan.days(number))
                 labels = {"station": key.station, "sensor": str(key.sensor), "parameter": str(key.parameter)}
                 for name, column in (("value", rows.counts / registry.scale[key.parameter]), ("flag", rows.flag)):
                     line = {"metric": {"__name__": name} | labels, "values": column, "timestamps": rows.time * MS}
-                    _post(link, "/api/v1/import", orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY))
-            _get(link, "/internal/force_flush")
+                    servers.post(link, "/api/v1/import", orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY))
+            servers.get(link, "/internal/force_flush")
 
     def measure(self, folder: Path, plan: Plan, times: int) -> tuple[dict[str, asking.Times], Points]:
         """Ask."""
-        with _victoria(folder) as (port, pid):
+        with servers.victoria(folder) as (port, pid):
             questions = self._questions(plan)
             link = http.client.HTTPConnection("127.0.0.1", port)
-            got = {name: _get(link, paths[0]) for name, paths in questions.items()}
+            got = {name: servers.get(link, paths[0]) for name, paths in questions.items()}
             sums, latest = (json.loads(got[name])["data"]["result"] for name in (YEAR_DAILY, LATEST))
             points = {
                 YEAR_RAW: len(json.loads(got[YEAR_RAW])["values"]),
@@ -126,9 +108,9 @@ class Influx:
 
     def fill(self, folder: Path, plan: Plan, registry: Registry) -> None:
         """Put all observations there."""
-        with _influxd(folder) as (port, _):
+        with servers.influxd(folder) as (port, _):
             link = http.client.HTTPConnection("127.0.0.1", port)
-            _post(link, "/query?q=CREATE+DATABASE+b", b"")
+            servers.post(link, "/query?q=CREATE+DATABASE+b", b"")
             waiting: list[str] = []
             for number, rows in weeks(plan):
                 station, sensor, parameter = keys()[number]
@@ -137,16 +119,16 @@ class Influx:
                 for value, flag, time in zip(*(one.tolist() for one in columns), strict=True):
                     waiting.append(f"{head}{value},flag={flag}i {time}")
                 if len(waiting) >= LINES:
-                    _post(link, "/write?db=b&precision=s", "\n".join(waiting).encode())
+                    servers.post(link, "/write?db=b&precision=s", "\n".join(waiting).encode())
                     waiting.clear()
-            _post(link, "/write?db=b&precision=s", "\n".join(waiting).encode())
+            servers.post(link, "/write?db=b&precision=s", "\n".join(waiting).encode())
 
     def measure(self, folder: Path, plan: Plan, times: int) -> tuple[dict[str, asking.Times], Points]:
         """Ask."""
-        with _influxd(folder) as (port, pid):
+        with servers.influxd(folder) as (port, pid):
             questions = self._questions(plan)
             link = http.client.HTTPConnection("127.0.0.1", port)
-            got = {name: json.loads(_get(link, paths[0])) for name, paths in questions.items()}
+            got = {name: json.loads(servers.get(link, paths[0])) for name, paths in questions.items()}
             points = {name: _influx_points(answer) for name, answer in got.items()}
             return asking.over_http(port, pid, questions, times), points
 
@@ -241,25 +223,6 @@ def filled(name: str, fill: Callable[[Path], None], cache: Path, plan: Plan) -> 
 
 
 @contextmanager
-def _victoria(folder: Path) -> Iterator[tuple[int, int]]:
-    port = free_port()
-    argv = ["victoria-metrics", f"-storageDataPath={folder}/vm", f"-httpListenAddr=127.0.0.1:{port}"]
-    with process([*argv, "-retentionPeriod=100y"], folder / "server.log") as server:
-        wait_for(lambda: answers(port), argv[0])
-        yield port, server.pid
-
-
-@contextmanager
-def _influxd(folder: Path) -> Iterator[tuple[int, int]]:
-    port, rpc = free_port(), free_port()
-    configuration = folder / "influxdb.conf"
-    configuration.write_text(INFLUXD.format(folder=folder, port=port, rpc=rpc))
-    with process(["influxd", "-config", str(configuration)], folder / "server.log") as server:
-        wait_for(lambda: answers(port), "influxd", within_s=120)
-        yield port, server.pid
-
-
-@contextmanager
 def _file(folder: Path) -> Iterator[sqlite3.Connection]:
     file = sqlite3.connect(folder / "plain.sqlite", isolation_level=None)
     try:
@@ -271,20 +234,3 @@ def _file(folder: Path) -> Iterator[sqlite3.Connection]:
 def _influx_points(answer: Any) -> int:
     series = answer["results"][0]["series"]
     return sum(sum(any(one is not None for one in row[1:]) for row in one["values"]) for one in series)
-
-
-def _get(link: http.client.HTTPConnection, path: str) -> bytes:
-    return _said(link, "GET", path, None)
-
-
-def _post(link: http.client.HTTPConnection, path: str, body: bytes) -> None:
-    _said(link, "POST", path, body)
-
-
-def _said(link: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> bytes:
-    link.request(method, path, body)
-    answer = link.getresponse()
-    said = answer.read()
-    if answer.status >= 300:
-        raise SystemExit(f"{path}: {answer.status} {said[:200]!r}")
-    return said
